@@ -1,0 +1,88 @@
+# The tests: how they run, what there is, what each is made of. Criterion programs
+# are named test_*, and tests/run-test makes every one of them speak TAP; scripts
+# and plain programs count by their exit status.
+
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) \
+	$(top_srcdir)/build-aux/tap-driver.sh
+LOG_COMPILER = $(top_srcdir)/tests/run-test
+TEST_EXTENSIONS = .sh .py
+SH_LOG_DRIVER = $(top_srcdir)/build-aux/test-driver
+SH_LOG_COMPILER = $(SHELL)
+PY_LOG_DRIVER = $(top_srcdir)/build-aux/test-driver
+PY_LOG_COMPILER = python3
+AM_TESTS_ENVIRONMENT = \
+	builddir='$(abs_builddir)'; export builddir; \
+	srcdir='$(abs_srcdir)'; export srcdir; \
+	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE; \
+	SANITIZERS='$(SAN_CFLAGS)'; export SANITIZERS;
+
+unit_tests = \
+	tests/unit/test_slab \
+	tests/unit/test_slots \
+	tests/unit/slab_hpp
+e2e_tests =
+stress_tests = \
+	tests/stress/slab_threads
+script_tests = \
+	tests/core/freestanding.sh \
+	tests/core/headers.sh
+
+if TESTS_ENABLED
+check_PROGRAMS += \
+	$(unit_tests) \
+	$(e2e_tests) \
+	$(stress_tests)
+TESTS += $(unit_tests) $(e2e_tests) $(stress_tests) $(script_tests)
+else
+check-local:
+	@echo 'configured with --disable-tests: there is nothing to run' >&2
+	@false
+endif
+dist_check_SCRIPTS += \
+	$(script_tests)
+EXTRA_DIST += \
+	tests/run-test \
+	tests/core/freestanding.c
+
+raw_sources =
+raw_libs = \
+	$(CJSON_LIBS)
+
+tests_unit_test_slab_SOURCES = tests/unit/slab.c tests/core/random.h
+tests_unit_test_slab_LDADD = lib/libslabcore.la $(CRITERION_LIBS)
+tests_unit_test_slots_SOURCES = tests/unit/slots.c tests/core/random.h
+tests_unit_test_slots_LDADD = lib/libslabcore.la $(CRITERION_LIBS)
+tests_unit_slab_hpp_SOURCES = tests/unit/slab_hpp.cc
+tests_unit_slab_hpp_LDADD = lib/libslabcore.la
+
+
+# Holds slots while slabctl is looked at.
+
+# The program in slabd(7): what stands between its mark and the end of display.
+tests/e2e/overview.c: man/slabd.7
+	$(AM_V_GEN)$(MKDIR_P) tests/e2e && \
+	sed -n '/^\.\\" program/,/^\.Ed/{/^\./!p;}' $(srcdir)/man/slabd.7 | \
+	    sed 's/\\e/\\/g; s/\\-/-/g; s/\\&//g' >$@.tmp && mv $@.tmp $@
+CLEANFILES += \
+	tests/e2e/overview.c
+
+tests_stress_slab_threads_SOURCES = tests/stress/slab_threads.c \
+	tests/core/random.h
+tests_stress_slab_threads_CFLAGS = $(AM_CFLAGS) -pthread
+tests_stress_slab_threads_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_stress_slab_threads_LDADD = lib/libslabcore.la
+
+# Criterion does not run under ThreadSanitizer, programs with a plain main() do:
+# for a tree configured with --enable-sanitizers=thread.
+tsan_programs = \
+	tests/stress/slab_threads
+check-tsan: $(BUILT_SOURCES) slabd$(EXEEXT) $(tsan_programs)
+	$(AM_TESTS_ENVIRONMENT) for program in $(tsan_programs); do \
+		TSAN_OPTIONS=halt_on_error=1 $$program || exit 1; \
+	done
+
+# The long form of what `make check` does for seconds.
+check-stress: all tests/stress/kill$(EXEEXT) tests/stress/library$(EXEEXT)
+	$(AM_TESTS_ENVIRONMENT) tests/stress/kill -r 10000 && \
+	tests/stress/library -r 2000
+.PHONY: check-tsan check-stress
