@@ -11,6 +11,11 @@ lib_LIBRARIES += lib/libslab.a
 lib_libslab_a_SOURCES = $(slabcore_sources)
 lib_libslab_a_CFLAGS = $(AM_CFLAGS) -ffreestanding
 
+noinst_LTLIBRARIES += lib/libslabformat.la
+lib_libslabformat_la_SOURCES = \
+	lib/atomic.h \
+	lib/ledger.c lib/ledger.h \
+	lib/wire.c lib/wire.h
 
 # libslabd for users, and the same objects as an archive with nothing hidden for
 # our own programs and tests.

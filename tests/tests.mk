@@ -17,8 +17,10 @@ AM_TESTS_ENVIRONMENT = \
 	SANITIZERS='$(SAN_CFLAGS)'; export SANITIZERS;
 
 unit_tests = \
+	tests/unit/test_ledger \
 	tests/unit/test_slab \
 	tests/unit/test_slots \
+	tests/unit/test_wire \
 	tests/unit/slab_hpp
 e2e_tests =
 stress_tests = \
@@ -45,9 +47,12 @@ EXTRA_DIST += \
 	tests/core/freestanding.c
 
 raw_sources =
-raw_libs = \
-	$(CJSON_LIBS)
+raw_libs = lib/libslabformat.la $(CJSON_LIBS)
 
+tests_unit_test_ledger_SOURCES = tests/unit/ledger.c tests/core/random.h
+tests_unit_test_ledger_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_unit_test_wire_SOURCES = tests/unit/wire.c
+tests_unit_test_wire_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
 tests_unit_test_slab_SOURCES = tests/unit/slab.c tests/core/random.h
 tests_unit_test_slab_LDADD = lib/libslabcore.la $(CRITERION_LIBS)
 tests_unit_test_slots_SOURCES = tests/unit/slots.c tests/core/random.h
