@@ -17,13 +17,30 @@ AM_TESTS_ENVIRONMENT = \
 	SANITIZERS='$(SAN_CFLAGS)'; export SANITIZERS;
 
 unit_tests = \
+	tests/unit/test_conf \
+	tests/unit/test_event \
+	tests/unit/test_headroom \
+	tests/unit/test_helper \
+	tests/unit/test_instance \
+	tests/unit/test_jsonc \
 	tests/unit/test_ledger \
+	tests/unit/test_listener \
+	tests/unit/test_log \
+	tests/unit/test_notify \
+	tests/unit/test_peer \
+	tests/unit/test_region \
 	tests/unit/test_slab \
 	tests/unit/test_slots \
 	tests/unit/test_wire \
 	tests/unit/slab_hpp
-e2e_tests =
+e2e_tests = \
+	tests/e2e/test_death \
+	tests/e2e/test_lifecycle \
+	tests/e2e/test_limits \
+	tests/e2e/test_protocol \
+	tests/e2e/test_waiting
 stress_tests = \
+	tests/stress/kill \
 	tests/stress/slab_threads
 script_tests = \
 	tests/core/freestanding.sh \
@@ -46,9 +63,33 @@ EXTRA_DIST += \
 	tests/run-test \
 	tests/core/freestanding.c
 
-raw_sources =
+raw_sources = tests/e2e/raw.c tests/e2e/raw.h \
+	tests/e2e/server.c tests/e2e/server.h
 raw_libs = lib/libslabformat.la $(CJSON_LIBS)
 
+tests_unit_test_conf_SOURCES = tests/unit/conf.c tests/unit/scratch.h
+tests_unit_test_conf_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_event_SOURCES = tests/unit/event.c tests/unit/scratch.h
+tests_unit_test_event_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_headroom_SOURCES = tests/unit/headroom.c tests/unit/scratch.h tests/unit/cgroup.h
+tests_unit_test_headroom_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_helper_SOURCES = tests/unit/helper.c tests/unit/scratch.h \
+	tests/unit/cgroup.h
+tests_unit_test_helper_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_instance_SOURCES = tests/unit/instance.c tests/unit/scratch.h
+tests_unit_test_instance_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_jsonc_SOURCES = tests/unit/jsonc.c
+tests_unit_test_jsonc_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_listener_SOURCES = tests/unit/listener.c tests/unit/scratch.h
+tests_unit_test_listener_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_log_SOURCES = tests/unit/log.c tests/unit/scratch.h
+tests_unit_test_log_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_notify_SOURCES = tests/unit/notify.c tests/unit/scratch.h
+tests_unit_test_notify_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_peer_SOURCES = tests/unit/peer.c tests/unit/scratch.h
+tests_unit_test_peer_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_region_SOURCES = tests/unit/region.c tests/unit/scratch.h
+tests_unit_test_region_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_ledger_SOURCES = tests/unit/ledger.c tests/core/random.h
 tests_unit_test_ledger_LDADD = $(raw_libs) $(CRITERION_LIBS)
 tests_unit_test_wire_SOURCES = tests/unit/wire.c
@@ -60,6 +101,21 @@ tests_unit_test_slots_LDADD = lib/libslabcore.la $(CRITERION_LIBS)
 tests_unit_slab_hpp_SOURCES = tests/unit/slab_hpp.cc
 tests_unit_slab_hpp_LDADD = lib/libslabcore.la
 
+tests_e2e_test_death_SOURCES = tests/e2e/death.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_death_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_e2e_test_lifecycle_SOURCES = tests/e2e/lifecycle.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_lifecycle_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_e2e_test_limits_SOURCES = tests/e2e/limits.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_limits_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_e2e_test_protocol_SOURCES = tests/e2e/protocol.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_protocol_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_e2e_test_waiting_SOURCES = tests/e2e/waiting.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_waiting_LDADD = $(raw_libs) $(CRITERION_LIBS)
 
 # Holds slots while slabctl is looked at.
 
@@ -71,6 +127,9 @@ tests/e2e/overview.c: man/slabd.7
 CLEANFILES += \
 	tests/e2e/overview.c
 
+tests_stress_kill_SOURCES = tests/stress/kill.c tests/core/random.h \
+	$(raw_sources)
+tests_stress_kill_LDADD = $(raw_libs)
 tests_stress_slab_threads_SOURCES = tests/stress/slab_threads.c \
 	tests/core/random.h
 tests_stress_slab_threads_CFLAGS = $(AM_CFLAGS) -pthread

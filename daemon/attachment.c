@@ -1,0 +1,382 @@
+/*
+ * Who is attached to a pool, what they are charged for, and what becomes of
+ * their slots when they go.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "daemon.h"
+#include "pool.h"
+
+uint32_t
+attachment_owed(const struct attachment *a)
+{
+	bool entitled = a->client != NULL && a->write && !a->quarantined;
+	uint32_t reserve = entitled ? a->pool->conf.reserve : 0;
+
+	return reserve > a->charged ? reserve - a->charged : 0;
+}
+
+uint32_t
+attachment_quota_left(const struct attachment *a)
+{
+	const struct config_pool *conf = &a->pool->conf;
+	uint32_t left = UINT32_MAX, mine, users;
+
+	if (conf->quota > 0) {
+		mine = a->charged;
+		left = conf->quota > mine ? conf->quota - mine : 0;
+	}
+	if (conf->uid_quota > 0) {
+		users = a->account->slots;
+		users = conf->uid_quota > users ? conf->uid_quota - users : 0;
+		left = left < users ? left : users;
+	}
+	return left;
+}
+
+void
+attachment_charge(
+    struct attachment *a, uint32_t segment, int held, int open, int charged)
+{
+	uint32_t owed = attachment_owed(a);
+
+	a->held += (uint32_t)held;
+	a->open += (uint32_t)open;
+	a->charged += (uint32_t)charged;
+	a->stakes[segment] += (uint32_t)charged;
+	a->account->slots += (uint32_t)charged;
+	a->pool->owed += attachment_owed(a) - owed;
+}
+
+static struct account *
+account_get(struct pool *p, uid_t uid)
+{
+	struct account *account;
+
+	LIST_FOREACH (account, &p->accounts, entry)
+		if (account->uid == uid)
+			break;
+	if (account == NULL) {
+		account = calloc(1, sizeof(*account));
+		if (account == NULL)
+			return NULL;
+		account->uid = uid;
+		LIST_INSERT_HEAD(&p->accounts, account, entry);
+	}
+	account->users++;
+	return account;
+}
+
+unsigned
+attachments_of(const struct pool *p, uid_t uid)
+{
+	const struct account *account;
+
+	LIST_FOREACH (account, &p->accounts, entry)
+		if (account->uid == uid)
+			return account->users - (account->orphans != NULL);
+	return 0;
+}
+
+static void
+account_put(struct account *account)
+{
+	if (--account->users > 0)
+		return;
+	LIST_REMOVE(account, entry);
+	free(account);
+}
+
+/* A holder index in [from, to) that nobody has, or 0. */
+static unsigned
+free_holder(const struct pool *p, unsigned from, unsigned to)
+{
+	for (unsigned holder = from; holder < to; holder++)
+		if (p->attachments[holder - 1] == NULL)
+			return holder;
+	return 0;
+}
+
+static struct attachment *
+attachment_blank(struct pool *p, uid_t uid, unsigned holder)
+{
+	struct attachment *a = calloc(1, sizeof(*a));
+
+	if (a == NULL)
+		return NULL;
+	a->pool = p;
+	a->holder = holder;
+	a->stakes = calloc(p->segments_max, sizeof(*a->stakes));
+	a->account = account_get(p, uid);
+	TAILQ_INIT(&a->waiters);
+	TAILQ_INIT(&a->flushes);
+	if (a->stakes != NULL && a->account != NULL)
+		return a;
+	if (a->account != NULL)
+		account_put(a->account);
+	free(a->stakes);
+	free(a);
+	return NULL;
+}
+
+int
+attachment_resize(struct attachment *a, uint32_t segments_max)
+{
+	uint32_t old = a->pool->segments_max;
+	uint32_t *stakes = realloc(a->stakes, segments_max * sizeof(*stakes));
+
+	if (stakes == NULL)
+		return -ENOMEM;
+	memset(stakes + old, 0, (segments_max - old) * sizeof(*stakes));
+	a->stakes = stakes;
+	return 0;
+}
+
+static void
+attachment_free(struct attachment *a)
+{
+	struct pool *p = a->pool;
+
+	p->ledger.attachments[a->holder - 1] =
+	    (struct ledger_attachment){.state = LEDGER_NOBODY};
+	p->attachments[a->holder - 1] = NULL;
+	account_put(a->account);
+	free(a->stakes);
+	free(a);
+}
+
+static void
+ledger_enter(const struct attachment *a, enum ledger_holder state)
+{
+	struct ledger_attachment *l =
+	    &a->pool->ledger.attachments[a->holder - 1];
+
+	*l = (struct ledger_attachment){.state = state,
+	    .uid = a->account->uid,
+	    .rights = 1u | (unsigned)a->write << 1};
+	if (a->client != NULL)
+		client_identify(a->client, l);
+}
+
+/* Whether one more reserve could still be honoured with the pool full. */
+static bool
+reserve_fits(const struct pool *p)
+{
+	uint64_t all = (uint64_t)p->segments_max * p->conf.slots_per_segment;
+
+	return (uint64_t)p->conf.reserve * (p->clients + 1) <= all;
+}
+
+int
+attachment_new(struct attachment **out, struct pool *p, struct client *client,
+    bool write, char *why, size_t len)
+{
+	unsigned holder = free_holder(p, 1, p->conf.max_clients + 1);
+	struct attachment *a;
+
+	*out = NULL;
+	why[0] = '\0';
+	if (p->state == POOL_RETIRED) {
+		snprintf(why, len, "pool %s was retired", p->conf.name);
+		return -ESHUTDOWN;
+	}
+	if (holder == 0) {
+		snprintf(why, len,
+		    "pool %s has its %u clients (max_clients in slabd.conf)",
+		    p->conf.name, p->conf.max_clients);
+		return -EUSERS;
+	}
+	if (!reserve_fits(p)) {
+		snprintf(why, len,
+		    "pool %s cannot reserve %u slots for one more client",
+		    p->conf.name, p->conf.reserve);
+		return -EDQUOT;
+	}
+	a = attachment_blank(p, client_uid(client), holder);
+	if (a == NULL)
+		return -ENOMEM;
+	a->client = client;
+	a->write = write;
+	a->segments_seen = p->segments_max;
+	p->attachments[holder - 1] = a;
+	p->clients++;
+	p->owed += attachment_owed(a);
+	ledger_enter(a, LEDGER_LIVE);
+	*out = a;
+	segments_grow(p);
+	return 0;
+}
+
+struct attachment *
+attachment_orphans(struct attachment *sender)
+{
+	struct pool *p = sender->pool;
+	struct account *account = sender->account;
+	unsigned all = p->ledger.geometry.attachments_max;
+	unsigned holder = free_holder(p, p->conf.max_clients + 1, all + 1);
+	struct attachment *a = account->orphans;
+
+	if (a != NULL || holder == 0)
+		return a;
+	a = attachment_blank(p, account->uid, holder);
+	if (a == NULL)
+		return NULL;
+	p->attachments[holder - 1] = a;
+	account->orphans = a;
+	ledger_enter(a, LEDGER_ORPHANS);
+	return a;
+}
+
+void
+attachment_settled(struct attachment *a)
+{
+	if (a->client != NULL) {
+		waiters_flushed(a);
+	} else if (a->charged == 0) {
+		a->account->orphans = NULL;
+		attachment_free(a);
+	}
+}
+
+/* Call `visit` for each slot the attachment holds or has sent. */
+static void
+each_stake(struct attachment *a, void (*visit)(struct attachment *, uint32_t))
+{
+	uint32_t n = a->pool->conf.slots_per_segment, left;
+	bool held, open;
+
+	for (uint32_t s = 0; s < a->pool->segments_high && a->charged > 0;
+	     s++) {
+		left = a->stakes[s];
+		for (uint32_t slot = s * n; left > 0; slot++) {
+			pool_stake(a->pool, slot, a, &held, &open);
+			if (!held && !open)
+				continue;
+			left--;
+			visit(a, slot);
+		}
+	}
+}
+
+/* What the attachment has sent becomes its user's orphan, or ends at once. */
+static void
+abandon_open(struct attachment *a, uint32_t slot)
+{
+	struct pool *p = a->pool;
+	struct attachment *orphans =
+	    p->conf.orphan_seconds > 0 ? attachment_orphans(a) : NULL;
+	struct change c;
+
+	change_begin(&c, p, slot, orphans);
+	if (orphans == NULL)
+		ledger_expire(&p->ledger, slot, a->ended);
+	else
+		ledger_orphan(
+		    &p->ledger, slot, a->holder, orphans->holder, a->ended);
+	change_end(&c);
+	if (orphans != NULL)
+		orphan_add(p, ledger_ref(&p->ledger, slot));
+}
+
+/* The slot leaves its ended holder. */
+static void
+abandon(struct attachment *a, uint32_t slot)
+{
+	struct pool *p = a->pool;
+	struct change c;
+	bool held, open;
+
+	if (ledger_word(&p->ledger, slot).state == LEDGER_HELD) {
+		pool_take_back(a, slot, a->ended);
+		return;
+	}
+	pool_stake(p, slot, a, &held, &open);
+	if (held) {
+		change_begin(&c, p, slot, a);
+		ledger_reclaim(&p->ledger, slot, a->holder, a->ended);
+		change_end(&c);
+		p->reclaimed_total++;
+	}
+	if (open)
+		abandon_open(a, slot);
+}
+
+static void
+unset_quarantine(struct attachment *a)
+{
+	unsigned bit = a->holder - 1;
+
+	a->pool->quarantined_row[bit / 64] &= ~(UINT64_C(1) << bit % 64);
+}
+
+void
+attachment_end(struct attachment *a)
+{
+	struct pool *p = a->pool;
+
+	waiters_end(a, -ECANCELED);
+	a->ended = pool_now();
+	each_stake(a, abandon);
+	if (a->quarantined)
+		unset_quarantine(a);
+	p->owed -= attachment_owed(a);
+	p->clients--;
+	attachment_free(a);
+	waiters_serve(p);
+	if (p->state == POOL_RETIRED && p->clients == 0)
+		daemon_pool_idle(p->daemon, p);
+}
+
+void
+attachment_forget(struct attachment *a)
+{
+	struct waiter *w;
+
+	while ((w = TAILQ_FIRST(&a->waiters)) != NULL) {
+		TAILQ_REMOVE(&a->waiters, w, entry);
+		free(w);
+	}
+	while ((w = TAILQ_FIRST(&a->flushes)) != NULL) {
+		TAILQ_REMOVE(&a->flushes, w, entry);
+		free(w);
+	}
+	a->pool->attachments[a->holder - 1] = NULL;
+	account_put(a->account);
+	free(a->stakes);
+	free(a);
+}
+
+static void
+uncount(struct attachment *a, uint32_t slot)
+{
+	a->pool->count[pool_class(a->pool, slot)]--;
+}
+
+static void
+recount(struct attachment *a, uint32_t slot)
+{
+	a->pool->count[pool_class(a->pool, slot)]++;
+}
+
+void
+attachment_quarantine(struct attachment *a)
+{
+	struct pool *p = a->pool;
+	unsigned bit = a->holder - 1;
+
+	waiters_end(a, -ECANCELED);
+	each_stake(a, uncount);
+	p->owed -= attachment_owed(a);
+	a->quarantined = true;
+	p->quarantined_row[bit / 64] |= UINT64_C(1) << bit % 64;
+	each_stake(a, recount);
+	ledger_enter(a, LEDGER_QUARANTINED);
+	/* It may have stood first in the queue. */
+	waiters_serve(p);
+}

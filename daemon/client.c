@@ -1,0 +1,631 @@
+/*
+ * Connections: accepting, reading, sending, ending.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "daemon.h"
+#include "event.h"
+#include "log.h"
+#include "ledger.h"
+#include "pool.h"
+
+/* How often to look whether an ended client's descriptors were read. */
+#define UNREAD_LOOK_MS 1000u
+
+uid_t
+client_uid(const struct client *c)
+{
+	return c->peer.uid;
+}
+
+bool
+client_is_admin(const struct client *c)
+{
+	const struct config *conf = c->daemon->conf;
+
+	return c->peer.uid == 0 || c->peer.uid == geteuid() ||
+	       (conf->has_admin_group &&
+		   peer_in_group(&c->peer, conf->admin_group));
+}
+
+size_t
+client_describe(const struct client *c, uid_t uid, char *buf, size_t len)
+{
+	const char *name;
+
+	if (c == NULL)
+		return (size_t)snprintf(
+		    buf, len, "ended clients of uid %u", (unsigned)uid);
+	name = c->label[0] != '\0' ? c->label : c->peer.comm;
+	return (size_t)snprintf(
+	    buf, len, "%s (pid %d)", log_quote(name), (int)c->peer.pid);
+}
+
+void
+client_identify(const struct client *c, struct ledger_attachment *l)
+{
+	l->pid = (uint32_t)c->peer.pid;
+	l->session = c->session;
+	l->token = c->token;
+	l->start_time = c->peer.start_time;
+}
+
+struct attachment *
+client_attachment(const struct client *c, uint32_t number)
+{
+	return number > 0 && number <= c->nattachments
+		   ? c->attachments[number - 1]
+		   : NULL;
+}
+
+uint32_t
+client_attach(struct client *c, struct attachment *a)
+{
+	struct attachment **grown;
+	uint32_t i = 0;
+
+	while (i < c->nattachments && c->attachments[i] != NULL)
+		i++;
+	if (i == c->nattachments) {
+		grown = reallocarray(c->attachments, i + 1, sizeof(*grown));
+		if (grown == NULL)
+			return 0;
+		c->attachments = grown;
+		c->nattachments++;
+	}
+	c->attachments[i] = a;
+	return i + 1;
+}
+
+void
+client_detach(struct client *c, uint32_t number)
+{
+	c->attachments[number - 1] = NULL;
+}
+
+bool
+client_is_attached(const struct client *c)
+{
+	for (uint32_t i = 0; i < c->nattachments; i++)
+		if (c->attachments[i] != NULL)
+			return true;
+	return false;
+}
+
+/* What the socket is watched for, from the client's state alone. */
+static void
+set_mask(struct client *c)
+{
+	unsigned mask = WATCH_CLOSED;
+
+	mask |= TAILQ_EMPTY(&c->queue) ? WATCH_READ : WATCH_WRITE;
+	if (watch_set(c->watch, mask) != 0)
+		client_fail(c, "cannot be watched");
+}
+
+static void
+drop_queue(struct client *c)
+{
+	struct message *m;
+
+	while ((m = TAILQ_FIRST(&c->queue)) != NULL) {
+		TAILQ_REMOVE(&c->queue, m, entry);
+		if (m->fd >= 0)
+			close(m->fd);
+		free(m);
+	}
+	c->queued = 0;
+}
+
+/* Their readers have had the time; the memory is the daemon's. */
+static void
+drop_documents(struct client *c)
+{
+	while (c->ndocuments > 0) {
+		if (ftruncate(c->documents[--c->ndocuments], 0) != 0)
+			log_warn(
+			    "client", "a document stays: %s", strerror(errno));
+		close(c->documents[c->ndocuments]);
+	}
+}
+
+void
+client_keep_document(struct client *c, int fd)
+{
+	if (c->ndocuments == CLIENT_UNREAD_FDS)
+		drop_documents(c);
+	c->documents[c->ndocuments++] = fd;
+}
+
+/*
+ * Forgets the replies with descriptors once the last was read. The kernel
+ * counts a message that lies unread as more than its own bytes: if less than
+ * was sent since lies there, it is not among them.
+ */
+static void
+note_reading(struct client *c)
+{
+	int unread = 0;
+
+	if (c->fd_replies > 0 && ioctl(c->fd, SIOCOUTQ, &unread) == 0 &&
+	    (uint64_t)unread < c->fd_bytes)
+		c->fd_replies = 0;
+}
+
+/*
+ * Ends the conversation; true once the socket is closed. Descriptors the peer
+ * has not read count against the daemon even when its end is closed, so that
+ * stays open, and with it the client's place, until they are read or thrown
+ * away.
+ */
+static bool
+close_socket(struct client *c)
+{
+	watch_free(c->watch);
+	c->watch = NULL;
+	drop_queue(c);
+	drop_documents(c);
+	if (c->fd < 0)
+		return true;
+	note_reading(c);
+	if (c->fd_replies > 0) {
+		shutdown(c->fd, SHUT_RDWR);
+		timer_start(c->deadline, UNREAD_LOOK_MS);
+		return false;
+	}
+	close(c->fd);
+	c->fd = -1;
+	return true;
+}
+
+static void
+client_free(struct client *c)
+{
+	TAILQ_REMOVE(&c->daemon->clients, c, entry);
+	daemon_dismiss(c->daemon, c->peer.uid);
+	close_socket(c);
+	if (c->fd >= 0)
+		close(c->fd);
+	timer_free(c->deadline);
+	watch_free(c->death);
+	peer_free(&c->peer);
+	free(c->attachments);
+	free(c);
+}
+
+static void
+quarantine(struct client *c)
+{
+	char who[LOG_QUOTE_MAX];
+
+	client_describe(c, 0, who, sizeof(who));
+	log_debug("client",
+	    "%s closed its connection before its end: "
+	    "slots are set aside until then",
+	    who);
+	c->state = CLIENT_QUARANTINED;
+	close_socket(c);
+	for (uint32_t i = 0; i < c->nattachments; i++)
+		if (c->attachments[i] != NULL)
+			attachment_quarantine(c->attachments[i]);
+}
+
+void
+client_detach_all(struct client *c)
+{
+	struct attachment *a;
+
+	for (uint32_t i = 0; i < c->nattachments; i++) {
+		a = c->attachments[i];
+		c->attachments[i] = NULL;
+		if (a != NULL)
+			attachment_end(a);
+	}
+}
+
+void
+client_end(struct client *c, bool goodbye)
+{
+	/* No callback may find the client half gone. */
+	c->ending = true;
+	if (!goodbye && client_is_attached(c) && c->death != NULL &&
+	    peer_alive(c->peer.pidfd)) {
+		if (c->state != CLIENT_QUARANTINED)
+			quarantine(c);
+		return;
+	}
+	client_detach_all(c);
+	watch_free(c->death);
+	c->death = NULL;
+	c->state = CLIENT_GONE;
+	if (close_socket(c))
+		client_free(c);
+}
+
+bool
+client_leave(struct client *c)
+{
+	if (!c->ending && !TAILQ_EMPTY(&c->queue)) {
+		c->leaving = true;
+		return true;
+	}
+	client_end(c, true);
+	return false;
+}
+
+void
+client_fail(struct client *c, const char *why)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT("client");
+	char who[LOG_QUOTE_MAX];
+
+	if (c->ending)
+		return;
+	client_describe(c, 0, who, sizeof(who));
+	/* One limit for all: to connect anew is cheap. */
+	if (log_allowed(&limit))
+		log_warn("client", "%s %s: disconnected", who, why);
+	c->ending = true;
+	if (c->watch != NULL)
+		watch_wake(c->watch, WATCH_CLOSED);
+}
+
+static ssize_t
+send_now(int fd, const void *bytes, size_t len, int passed)
+{
+	struct iovec iov = {(void *)(uintptr_t)bytes, len};
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *cmsg;
+
+	if (passed < 0)
+		return send(fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	memset(&control, 0, sizeof(control));
+	msg.msg_control = control.room;
+	msg.msg_controllen = sizeof(control.room);
+	cmsg = CMSG_FIRSTHDR(&msg);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &passed, sizeof(int));
+	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void
+enqueue(struct client *c, const void *bytes, size_t len, int fd)
+{
+	struct message *m;
+
+	if (c->queued == CLIENT_QUEUE_MAX) {
+		client_fail(c, "does not read its messages");
+		return;
+	}
+	m = malloc(sizeof(*m) + len);
+	if (m == NULL) {
+		client_fail(c, "cannot be answered for want of memory");
+		return;
+	}
+	m->len = len;
+	m->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	memcpy(m->bytes, bytes, len);
+	TAILQ_INSERT_TAIL(&c->queue, m, entry);
+	if (c->queued++ == 0)
+		set_mask(c);
+	if (fd >= 0 && m->fd < 0)
+		client_fail(c, "cannot be sent a descriptor");
+}
+
+/*
+ * Sends what the socket takes: 0 or -errno. An unread descriptor costs the
+ * daemon one, so it gets a deadline.
+ */
+static int
+transmit(struct client *c, const void *bytes, size_t len, int fd)
+{
+	if (send_now(c->fd, bytes, len, fd) < 0)
+		return -errno;
+	if (fd >= 0) {
+		c->fd_replies++;
+		c->fd_bytes = 0;
+		timer_start(
+		    c->deadline, c->daemon->conf->handshake_seconds * 1000);
+	}
+	c->fd_bytes += len;
+	return 0;
+}
+
+void
+client_send(struct client *c, const void *bytes, size_t len, int fd)
+{
+	int err;
+
+	if (c->ending || c->fd < 0)
+		return;
+	if (!TAILQ_EMPTY(&c->queue)) {
+		enqueue(c, bytes, len, fd);
+		return;
+	}
+	err = transmit(c, bytes, len, fd);
+	if (err == -EAGAIN || err == -EINTR || err == -ENOBUFS)
+		enqueue(c, bytes, len, fd);
+	else if (err != 0 && err != -EPIPE && err != -ECONNRESET)
+		client_fail(c, strerror(-err));
+}
+
+bool
+client_reads_fds(struct client *c)
+{
+	note_reading(c);
+	return c->fd_replies < CLIENT_UNREAD_FDS;
+}
+
+void
+client_event(struct client *c, enum wire_type type, uint32_t attachment,
+    const struct pool *p)
+{
+	struct wire_header h = {
+	    .type = (uint16_t)type, .attachment = attachment};
+	uint8_t bytes[WIRE_HEADER_BYTES + 12];
+	struct wire_writer w;
+
+	if (c == NULL)
+		return;
+	wire_begin(&w, bytes, sizeof(bytes), &h);
+	if (type == WIRE_EVENT_RESIZED) {
+		wire_put_u64(&w, p->region.bytes);
+		wire_put_u32(&w, p->segments_max);
+	}
+	client_send(c, bytes, w.len, -1);
+}
+
+/* True when the queue is empty. */
+static bool
+flush_queue(struct client *c)
+{
+	struct message *m;
+	int err;
+
+	while ((m = TAILQ_FIRST(&c->queue)) != NULL) {
+		err = transmit(c, m->bytes, m->len, m->fd);
+		if (err != 0) {
+			if (err != -EAGAIN && err != -EINTR)
+				client_fail(c, strerror(-err));
+			return false;
+		}
+		TAILQ_REMOVE(&c->queue, m, entry);
+		c->queued--;
+		if (m->fd >= 0)
+			close(m->fd);
+		free(m);
+	}
+	set_mask(c);
+	return true;
+}
+
+/* As recv(2); notes descriptors, which the kernel has closed for lack of room.
+ */
+static ssize_t
+receive(const struct client *c, void *bytes, size_t size, bool *descriptors)
+{
+	struct iovec iov = {bytes, size};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t len;
+
+	*descriptors = false;
+	if (c->no_descriptors)
+		return recv(c->fd, bytes, size, MSG_DONTWAIT);
+	len = recvmsg(c->fd, &msg, MSG_DONTWAIT);
+	*descriptors = len >= 0 && (msg.msg_flags & MSG_CTRUNC) != 0;
+	return len;
+}
+
+enum reading { READ_MORE, READ_EMPTY, READ_END, READ_GONE };
+
+/* One message: served, none there, no more to come, or the client is gone. */
+static enum reading
+read_one(struct client *c)
+{
+	static uint8_t bytes[WIRE_MESSAGE_MAX + 1];
+	bool descriptors;
+	ssize_t len = receive(c, bytes, sizeof(bytes), &descriptors);
+
+	if (len < 0)
+		return errno == EAGAIN	     ? READ_EMPTY
+		       : errno == EINTR	     ? READ_MORE
+		       : errno == ECONNRESET ? READ_MORE
+					     : READ_END;
+	if (len == 0)
+		return READ_END;
+	if (descriptors) {
+		client_fail(c, "sent descriptors, which nobody takes");
+		return READ_EMPTY;
+	}
+	if ((size_t)len > WIRE_MESSAGE_MAX || (size_t)len < WIRE_HEADER_BYTES) {
+		client_fail(c, "sent a packet that is no message");
+		return READ_EMPTY;
+	}
+	/* Who has read one reply before it asks again needs no guess later. */
+	note_reading(c);
+	return request_serve(c, bytes, (size_t)len) ? READ_MORE : READ_GONE;
+}
+
+/*
+ * One message a turn: most clients wait for the answer anyway, so looking for a
+ * second would be a system call for nothing, and a flood lets others in
+ * between. What a client said before it hung up still counts.
+ */
+static void
+read_turn(struct client *c, bool closed)
+{
+	enum reading r;
+
+	c->deaf = closed;
+	do
+		r = read_one(c);
+	while (
+	    closed && r == READ_MORE && !c->ending && TAILQ_EMPTY(&c->queue));
+	if (r == READ_GONE)
+		return;
+	if (r == READ_END || closed)
+		client_end(c, false);
+}
+
+static void
+client_ready(void *arg, unsigned what)
+{
+	struct client *c = arg;
+
+	if (c->ending) {
+		client_end(c, false);
+		return;
+	}
+	if ((what & WATCH_WRITE) != 0)
+		flush_queue(c);
+	if (c->leaving &&
+	    (TAILQ_EMPTY(&c->queue) || (what & WATCH_CLOSED) != 0))
+		client_end(c, true);
+	else if ((what & (WATCH_READ | WATCH_CLOSED)) != 0)
+		read_turn(c, (what & WATCH_CLOSED) != 0);
+}
+
+static void
+client_died(void *arg, unsigned what)
+{
+	(void)what;
+	client_end(arg, true);
+}
+
+static void
+client_deadline(void *arg)
+{
+	struct client *c = arg;
+	bool over = c->state == CLIENT_GONE || c->state == CLIENT_QUARANTINED;
+
+	if (over && close_socket(c) && c->state == CLIENT_GONE)
+		client_free(c);
+	if (over)
+		return;
+	note_reading(c);
+	drop_documents(c);
+	if (c->state == CLIENT_NEW)
+		client_fail(c, "has not said hello in time");
+	else if (c->fd_replies > 0)
+		client_fail(c, "has not read its descriptors in time");
+}
+
+void
+client_welcome(struct client *c, const char *label)
+{
+	c->state = CLIENT_READY;
+	timer_stop(c->deadline);
+	memcpy(c->label, label, sizeof(c->label));
+}
+
+/* Tell a client that cannot be admitted why, as far as the socket takes it. */
+static void
+turn_away(int fd, int err, const char *why)
+{
+	struct wire_header h = {.type = WIRE_HELLO | WIRE_REPLY, .status = err};
+	uint8_t bytes[256];
+	struct wire_writer w;
+
+	wire_begin(&w, bytes, sizeof(bytes), &h);
+	wire_put_bytes(&w, why, strlen(why));
+	send_now(fd, bytes, w.len, -1);
+	/* Closed over an unread hello, the socket would say ECONNRESET. */
+	shutdown(fd, SHUT_RD);
+	while (recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	close(fd);
+}
+
+static int
+client_watch(struct client *c)
+{
+	struct loop *loop = c->daemon->loop;
+	int err;
+
+	err = timer_new(&c->deadline, loop, client_deadline, c);
+	if (err == 0)
+		err = watch_new(&c->watch, loop, c->fd,
+		    WATCH_READ | WATCH_CLOSED, LOOP_CLIENT, client_ready, c);
+	if (err == 0 && c->peer.pidfd >= 0)
+		err = watch_new(&c->death, loop, c->peer.pidfd, WATCH_READ,
+		    LOOP_CLIENT, client_died, c);
+	return err;
+}
+
+void
+client_accept(struct daemon *d, int fd)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT("client");
+	struct peer peer;
+	enum admission admission;
+	struct client *c;
+	int err = peer_of(&peer, fd);
+
+	if (err != 0) {
+		turn_away(fd, err, "the daemon cannot tell who you are");
+		return;
+	}
+	admission = daemon_admit(d, peer.uid);
+	if (admission == DAEMON_TURNED_AWAY) {
+		if (log_allowed(&limit))
+			log_warn("client", "uid %u: too many connections",
+			    (unsigned)peer.uid);
+		turn_away(fd, -EUSERS,
+		    "too many connections (max_clients and "
+		    "max_clients_per_uid in slabd.conf)");
+		peer_free(&peer);
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (c == NULL) {
+		daemon_dismiss(d, peer.uid);
+		turn_away(fd, -ENOMEM, "the daemon is out of memory");
+		peer_free(&peer);
+		return;
+	}
+	*c = (struct client){.daemon = d,
+	    .id = ++d->client_ids,
+	    .fd = fd,
+	    .peer = peer,
+	    .connected_ms = loop_now_ms()};
+	c->guest = admission == DAEMON_GUEST;
+	c->no_descriptors = peer_refuse_descriptors(fd);
+	TAILQ_INIT(&c->queue);
+	TAILQ_INSERT_TAIL(&d->clients, c, entry);
+	if (client_watch(c) != 0) {
+		client_free(c);
+		return;
+	}
+	timer_start(c->deadline, d->conf->handshake_seconds * 1000);
+}
+
+void
+clients_forget(struct daemon *d)
+{
+	struct client *c;
+
+	while ((c = TAILQ_FIRST(&d->clients)) != NULL) {
+		for (uint32_t i = 0; i < c->nattachments; i++)
+			if (c->attachments[i] != NULL)
+				attachment_forget(c->attachments[i]);
+		client_free(c);
+	}
+}

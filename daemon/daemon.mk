@@ -1,0 +1,40 @@
+# The daemon: everything but main() is a library, so that tests link the real
+# thing.
+
+config_sources = \
+	daemon/conf.c daemon/conf.h \
+	daemon/jsonc.c daemon/jsonc.h \
+	daemon/schema.c daemon/schema.h
+platform_sources = \
+	daemon/event.c daemon/event.h \
+	daemon/headroom.c daemon/headroom.h \
+	daemon/helper.c daemon/helper.h \
+	daemon/instance.c daemon/instance.h \
+	daemon/listener.c daemon/listener.h \
+	daemon/log.c daemon/log.h \
+	daemon/notify.c daemon/notify.h \
+	daemon/peer.c daemon/peer.h \
+	daemon/region.c daemon/region.h
+pool_sources = \
+	daemon/attachment.c \
+	daemon/audit.c \
+	daemon/orphan.c \
+	daemon/pool.c daemon/pool.h \
+	daemon/segment.c \
+	daemon/waiter.c
+service_sources = \
+	daemon/client.c daemon/client.h \
+	daemon/daemon.c daemon/daemon.h \
+	daemon/document.c daemon/document.h \
+	daemon/reload.c \
+	daemon/request.c
+
+noinst_LTLIBRARIES += daemon/libdaemon.la
+daemon_libdaemon_la_SOURCES = $(config_sources) $(platform_sources) \
+	$(pool_sources) $(service_sources)
+daemon_libdaemon_la_LIBADD = lib/libslabformat.la lib/libslabcore.la \
+	$(EVENT_LIBS) $(CJSON_LIBS)
+
+sbin_PROGRAMS += slabd
+slabd_SOURCES = daemon/main.c
+slabd_LDADD = daemon/libdaemon.la

@@ -1,0 +1,39 @@
+/*
+ * One running daemon, identified by its socket's path.
+ *
+ * The path is made canonical (its directory without symbolic links), and the
+ * 64-bit FNV-1a hash of it is part of every shared-memory name, so that the
+ * objects of two daemons never meet. A lock on "<socket>.lock" makes a second
+ * daemon on the same path stop before it touches anything; the kernel drops it
+ * with the process. The lock file stays: removing it would race with a
+ * newcomer.
+ */
+#ifndef SLABD_DAEMON_INSTANCE_H
+#define SLABD_DAEMON_INSTANCE_H
+
+#include <stdint.h>
+
+#define INSTANCE_PATH_MAX   108u /* NUL included, as in sun_path */
+#define INSTANCE_PREFIX_MAX 32u
+
+struct instance {
+	char socket_path[INSTANCE_PATH_MAX]; /* canonical */
+	uint64_t hash;			     /* FNV-1a of socket_path */
+	char prefix[INSTANCE_PREFIX_MAX];    /* "/slabd-<16 hex digits>-" */
+	int lock_fd;			     /* holds the lock while open */
+};
+
+/*
+ * Takes the lock for `socket_path`. A missing last directory of the path is
+ * created, mode 0755 as far as the umask lets it. 0, and *instance is to be
+ * given to instance_close(); -EADDRINUSE: another daemon has it; -ENAMETOOLONG:
+ * the canonical path does not fit a socket address; -EINVAL: no file name in
+ * it; -EPERM: the lock file is no regular file of our own; or what realpath(3),
+ * mkdir(2) and open(2) gave.
+ */
+int instance_open(struct instance *instance, const char *socket_path);
+
+/* Gives the lock up. */
+void instance_close(struct instance *instance);
+
+#endif

@@ -1,0 +1,825 @@
+/*
+ * What clients ask for: one function a message type, and the table of them.
+ *
+ * A handler reads its body from rq->in, writes its reply's body to rq->out,
+ * and returns the status: 0 or a count, or -errno, with the reason for people
+ * in rq->why if the plain words for the number do not say enough. DEFERRED
+ * means that the answer comes later from a waiter.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "daemon.h"
+#include "document.h"
+#include "log.h"
+#include "pool.h"
+
+#define DEFERRED INT_MIN
+
+struct request {
+	struct daemon *daemon;
+	struct client *client;
+	struct attachment *attachment;
+	struct wire_header h;
+	struct wire_reader in;
+	struct wire_writer out;
+	int fd;	       /* goes with the reply; -1: none */
+	bool document; /* it is a document */
+	bool own_body; /* an error's body is the handler's */
+	bool end;      /* the client ends after the reply */
+	char why[1024];
+};
+
+static int __attribute__((format(printf, 3, 4)))
+refuse(struct request *rq, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(rq->why, sizeof(rq->why), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+static int
+bad_body(struct request *rq)
+{
+	return refuse(rq, -EINVAL, "the message's body has the wrong form");
+}
+
+/* The whole body must be an empty one, or what was read of it. */
+#define CHECK_BODY(rq)                         \
+	do {                                   \
+		if (!wire_done(&(rq)->in))     \
+			return bad_body((rq)); \
+	} while (0)
+
+static int
+serve_hello(struct request *rq)
+{
+	struct client *c = rq->client;
+	char label[WIRE_LABEL_MAX + 1];
+	uint32_t magic = wire_get_u32(&rq->in);
+	uint16_t lowest = wire_get_u16(&rq->in);
+	uint16_t highest = wire_get_u16(&rq->in);
+
+	rq->end = true;
+	if (magic != WIRE_MAGIC || lowest > WIRE_VERSION ||
+	    highest < WIRE_VERSION)
+		return refuse(rq, -EPROTONOSUPPORT,
+		    "this daemon speaks version %u only", WIRE_VERSION);
+	wire_get_u64(&rq->in); /* features wanted: there are none yet */
+	wire_get_u64(&rq->in); /* an earlier session: nothing is resumed */
+	wire_get_u64(&rq->in); /* its token */
+	wire_get_string(&rq->in, label, sizeof(label));
+	CHECK_BODY(rq);
+	if (getrandom(&c->session, sizeof(c->session), 0) !=
+		sizeof(c->session) ||
+	    getrandom(&c->token, sizeof(c->token), 0) != sizeof(c->token))
+		return -EIO;
+	rq->end = false;
+	client_welcome(c, label);
+	wire_put_u16(&rq->out, WIRE_VERSION);
+	wire_put_u16(&rq->out, 0);
+	wire_put_u32(&rq->out, WIRE_BATCH_MAX);
+	wire_put_u64(&rq->out, 0);
+	wire_put_u64(&rq->out, c->session);
+	wire_put_u64(&rq->out, c->token);
+	wire_put_u64(&rq->out, rq->daemon->identity);
+	wire_put_u32(&rq->out, WIRE_MESSAGE_MAX);
+	wire_put_string(&rq->out, VERSION, WIRE_LABEL_MAX);
+	return 0;
+}
+
+static int
+serve_ping(struct request *rq)
+{
+	CHECK_BODY(rq);
+	return 0;
+}
+
+static int
+serve_bye(struct request *rq)
+{
+	CHECK_BODY(rq);
+	/* Before the answer: who has it may count on it. */
+	client_detach_all(rq->client);
+	rq->end = true;
+	return 0;
+}
+
+/* What the access list gives the client: WIRE_RIGHT_*. */
+static unsigned
+rights_of(const struct client *c, const struct config_pool *conf)
+{
+	unsigned rights = 0;
+	bool match;
+
+	if (conf->naccess == 0)
+		return WIRE_RIGHT_READ | WIRE_RIGHT_WRITE;
+	for (size_t i = 0; i < conf->naccess; i++) {
+		match = conf->access[i].who == CONFIG_USER
+			    ? conf->access[i].id == c->peer.uid
+			    : peer_in_group(&c->peer, conf->access[i].id);
+		if (match)
+			rights |=
+			    WIRE_RIGHT_READ |
+			    (conf->access[i].write ? WIRE_RIGHT_WRITE : 0);
+	}
+	return rights;
+}
+
+static int
+put_attachment(struct request *rq, const struct attachment *a)
+{
+	const struct pool *p = a->pool;
+
+	rq->h.attachment = a->number;
+	wire_put_u64(&rq->out, p->region.bytes);
+	wire_put_u64(&rq->out, p->conf.slot_stride);
+	wire_put_u32(&rq->out, p->conf.slots_per_segment);
+	wire_put_u32(&rq->out, p->segments_max);
+	wire_put_u32(
+	    &rq->out, WIRE_RIGHT_READ | (a->write ? WIRE_RIGHT_WRITE : 0));
+	wire_put_u32(&rq->out, 0);
+	wire_put_u64(&rq->out, p->id);
+	wire_put_u32(&rq->out, 1);
+	wire_put_u32(&rq->out, 0);
+	wire_put_u32(&rq->out, WIRE_FD_REGION);
+	wire_put_u32(&rq->out, 0);
+	wire_put_u64(&rq->out, p->region.bytes);
+	rq->fd = a->write ? p->region.fd : p->region_rdonly;
+	return 0;
+}
+
+/* One user must not take all the places there are. */
+static int
+check_places(struct request *rq, const struct pool *p)
+{
+	unsigned most = rq->daemon->conf->max_clients_per_uid;
+
+	if (rq->client->guest)
+		return refuse(rq, -EUSERS,
+		    "all connections are taken: this one is for "
+		    "administration only (max_clients and "
+		    "max_clients_per_uid in slabd.conf)");
+	if (attachments_of(p, rq->client->peer.uid) < most)
+		return 0;
+	return refuse(rq, -EUSERS,
+	    "uid %u has attached pool %s %u times "
+	    "(max_clients_per_uid in slabd.conf)",
+	    (unsigned)rq->client->peer.uid, p->conf.name, most);
+}
+
+static int
+serve_attach(struct request *rq)
+{
+	struct client *c = rq->client;
+	char name[WIRE_NAME_MAX + 1];
+	uint32_t flags = wire_get_u32(&rq->in);
+	struct attachment *a;
+	unsigned rights;
+	struct pool *p;
+	int err;
+
+	wire_get_string(&rq->in, name, sizeof(name));
+	CHECK_BODY(rq);
+	if ((flags & ~WIRE_ATTACH_RDONLY) != 0)
+		return refuse(rq, -EINVAL, "unknown attach flags 0x%x", flags);
+	p = daemon_pool(rq->daemon, name);
+	if (p == NULL)
+		return refuse(
+		    rq, -ENOENT, "there is no pool %s", log_quote(name));
+	rights = rights_of(c, &p->conf);
+	if (rights == 0 || ((flags & WIRE_ATTACH_RDONLY) == 0 &&
+			       (rights & WIRE_RIGHT_WRITE) == 0))
+		return refuse(rq, -EACCES,
+		    "uid %u may not %s pool %s (access in slabd.conf)",
+		    (unsigned)c->peer.uid, rights == 0 ? "read" : "write to",
+		    name);
+	if (!client_reads_fds(c))
+		return refuse(rq, -EBUSY, "read the earlier replies first");
+	err = check_places(rq, p);
+	if (err != 0)
+		return err;
+	/* Whoever comes shall find a region of its full size. */
+	segments_scrub(p);
+	err = attachment_new(&a, p, c, (flags & WIRE_ATTACH_RDONLY) == 0,
+	    rq->why, sizeof(rq->why));
+	if (err != 0)
+		return err;
+	a->number = client_attach(c, a);
+	if (a->number == 0) {
+		attachment_end(a);
+		return -ENOMEM;
+	}
+	return put_attachment(rq, a);
+}
+
+static int
+serve_detach(struct request *rq)
+{
+	CHECK_BODY(rq);
+	client_detach(rq->client, rq->attachment->number);
+	attachment_end(rq->attachment);
+	return 0;
+}
+
+static int
+serve_extend(struct request *rq)
+{
+	struct attachment *a = rq->attachment;
+	uint32_t segments = wire_get_u32(&rq->in);
+
+	CHECK_BODY(rq);
+	if (segments < a->segments_seen || segments > a->pool->segments_max)
+		return refuse(rq, -EINVAL, "the pool has %u segments",
+		    a->pool->segments_max);
+	a->segments_seen = segments;
+	waiters_serve(a->pool);
+	return 0;
+}
+
+static void
+explain_quota(const struct attachment *a, char *why, size_t len)
+{
+	const struct config_pool *conf = &a->pool->conf;
+
+	if (conf->quota > 0 && a->charged >= conf->quota)
+		snprintf(why, len,
+		    "pool %s: this client has %u slots of its quota of %u: "
+		    "free some, or raise quota in slabd.conf",
+		    conf->name, a->charged, conf->quota);
+	else if (conf->uid_quota > 0 && a->account->slots >= conf->uid_quota)
+		snprintf(why, len,
+		    "pool %s: uid %u has %u slots of its quota of %u: "
+		    "free some, or raise uid_quota in slabd.conf",
+		    conf->name, (unsigned)a->account->uid, a->account->slots,
+		    conf->uid_quota);
+	else
+		snprintf(why, len,
+		    "pool %s: so many at once are beyond the quota (%u a "
+		    "client, %u a user; 0: no limit)",
+		    conf->name, conf->quota, conf->uid_quota);
+}
+
+/* Why there is no slot, for people. */
+static void
+explain_none(const struct attachment *a, int status, char *why, size_t len)
+{
+	const struct pool *p = a->pool;
+	char top[256];
+
+	pool_largest_holders(p, top, sizeof(top));
+	if (status == -ENOBUFS || status == -ECANCELED)
+		snprintf(why, len,
+		    "pool %s: %u of %u slots are free%s; largest holders: %s",
+		    p->conf.name, p->count[SLOT_FREE], p->slots,
+		    segments_may_help(a) ? "" : " and it is at its cap", top);
+	else if (status == -ENOSPC)
+		snprintf(why, len,
+		    "pool %s cannot grow: %s; largest holders: %s",
+		    p->conf.name, p->growth_why, top);
+	else if (status == -EDQUOT)
+		explain_quota(a, why, len);
+	else if (status == -ESHUTDOWN)
+		snprintf(why, len, "pool %s was retired", p->conf.name);
+	else if (status == -EACCES)
+		snprintf(
+		    why, len, "pool %s is attached read-only", p->conf.name);
+}
+
+/* The same, and the log hears of an exhausted pool. */
+static int
+refuse_alloc(const struct attachment *a, int status, char *why, size_t len)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT("pool");
+
+	a->pool->failures_total++;
+	explain_none(a, status, why, len);
+	if ((status == -ENOBUFS || status == -ENOSPC) && log_allowed(&limit))
+		log_warn(NULL, "%s", why);
+	return status;
+}
+
+/* The log hears too when clients begin to wait for slots. */
+static void
+note_waiting(const struct attachment *a)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT("pool");
+	char why[512];
+
+	if (!TAILQ_EMPTY(&a->pool->queue) || segments_may_help(a) ||
+	    !log_allowed(&limit))
+		return;
+	explain_none(a, -ECANCELED, why, sizeof(why));
+	log_info(NULL, "clients wait: %s", why);
+}
+
+static void
+put_slots(
+    struct wire_writer *out, const struct pool *p, const uint64_t *refs, int n)
+{
+	for (int i = 0; i < n; i++) {
+		wire_put_u64(out, refs[i]);
+		wire_put_u64(out, ref_slot(refs[i]) * p->conf.slot_stride);
+	}
+}
+
+/* The answer to a request that waited. */
+static void
+answer(struct waiter *w, enum wire_type type, int status, const uint64_t *refs)
+{
+	static uint8_t bytes[WIRE_MESSAGE_MAX];
+	struct attachment *a = w->attachment;
+	struct wire_header h = {.type = (uint16_t)type | WIRE_REPLY,
+	    .tag = w->tag,
+	    .status = status,
+	    .attachment = a->number};
+	struct wire_writer out;
+	char why[1024] = "";
+
+	wire_begin(&out, bytes, sizeof(bytes), &h);
+	if (type == WIRE_FLUSH && status < 0) {
+		wire_put_u32(&out, a->open);
+	} else if (status < 0) {
+		refuse_alloc(a, status, why, sizeof(why));
+		wire_put_bytes(&out, why, strlen(why));
+	} else if (type == WIRE_ALLOC) {
+		put_slots(&out, a->pool, refs, status);
+	}
+	client_send(a->client, bytes, out.len, -1);
+	a->client->waiters--;
+	free(w);
+}
+
+static void
+alloc_done(struct waiter *w, int status, const uint64_t *refs)
+{
+	answer(w, WIRE_ALLOC, status, refs);
+}
+
+static void
+flush_done(struct waiter *w, int status, const uint64_t *refs)
+{
+	answer(w, WIRE_FLUSH, status, refs);
+}
+
+static struct waiter *
+waiter_new(struct request *rq, uint32_t n)
+{
+	struct waiter *w;
+
+	if (rq->client->waiters == CLIENT_WAITERS_MAX)
+		return NULL;
+	w = calloc(1, sizeof(*w));
+	if (w == NULL)
+		return NULL;
+	rq->client->waiters++;
+	w->attachment = rq->attachment;
+	w->tag = rq->h.tag;
+	w->n = n;
+	return w;
+}
+
+static int
+no_waiter(struct request *rq)
+{
+	return refuse(rq, -EAGAIN, "%u requests of this client wait already",
+	    rq->client->waiters);
+}
+
+/* Nothing to be had at once: stand in the queue, if that can help. */
+static int
+queue_alloc(struct request *rq, uint32_t n, bool wait)
+{
+	struct attachment *a = rq->attachment;
+	struct pool *p = a->pool;
+	uint64_t all = (uint64_t)p->segments_max * p->conf.slots_per_segment;
+	struct waiter *w;
+
+	if (wait && n > all)
+		return refuse(rq, -ENOBUFS, "pool %s never has %u slots",
+		    p->conf.name, n);
+	if (!wait && !segments_may_help(a))
+		return refuse_alloc(a, -ENOBUFS, rq->why, sizeof(rq->why));
+	w = waiter_new(rq, n);
+	if (w == NULL)
+		return no_waiter(rq);
+	w->growth_only = !wait;
+	w->done = alloc_done;
+	if (wait)
+		note_waiting(a);
+	waiter_add(w);
+	return DEFERRED;
+}
+
+static int
+serve_alloc(struct request *rq)
+{
+	struct attachment *a = rq->attachment;
+	struct pool *p = a->pool;
+	uint32_t n = wire_get_u32(&rq->in);
+	bool wait = (rq->h.flags & WIRE_WAIT) != 0;
+	uint64_t refs[WIRE_BATCH_MAX];
+	uint32_t most;
+	int got;
+
+	CHECK_BODY(rq);
+	if (n == 0 || n > WIRE_BATCH_MAX)
+		return refuse(
+		    rq, -EINVAL, "1 to %u slots at once", WIRE_BATCH_MAX);
+	got = pool_may_alloc(a, n, wait);
+	most = waiters_leave(a, n);
+	if (got == 0)
+		got = most == 0 || (wait && most < n)
+			  ? -ENOBUFS
+			  : pool_alloc(a, most, wait, refs);
+	if (got == -ENOBUFS)
+		return queue_alloc(rq, n, wait);
+	if (got < 0)
+		return refuse_alloc(a, got, rq->why, sizeof(rq->why));
+	put_slots(&rq->out, p, refs, got);
+	segments_grow(p);
+	return got;
+}
+
+static int
+serve_cancel(struct request *rq)
+{
+	uint32_t tag = wire_get_u32(&rq->in);
+	struct waiter *w;
+
+	CHECK_BODY(rq);
+	w = waiter_find(rq->attachment, tag);
+	if (w == NULL)
+		return -ENOENT;
+	waiter_cancel(w);
+	return 0;
+}
+
+static int
+serve_free(struct request *rq)
+{
+	struct attachment *a = rq->attachment;
+	size_t n = wire_left(&rq->in) / 8;
+	int err, first = 0;
+
+	if (n == 0 || n > WIRE_BATCH_MAX || wire_left(&rq->in) % 8 != 0)
+		return bad_body(rq);
+	for (size_t i = 0; i < n; i++) {
+		err = pool_free(a, wire_get_u64(&rq->in));
+		first = first == 0 ? err : first;
+		wire_put_u32(&rq->out, (uint32_t)err);
+	}
+	waiters_serve(a->pool);
+	rq->own_body = true;
+	return first != 0 ? first : (int)n;
+}
+
+static int
+explain_slot(struct request *rq, int err)
+{
+	switch (err) {
+	case -EALREADY:
+		return refuse(rq, err, "the slot is free already");
+	case -EPERM:
+		return refuse(rq, err,
+		    "the slot is not held by this attachment under this ref");
+	case -EBUSY:
+		return refuse(rq, err, "the slot is shared");
+	case -ESTALE:
+		return refuse(
+		    rq, err, "the ref was received, recalled or has expired");
+	case -EACCES:
+		return refuse(rq, err, "the pool is attached read-only");
+	case -EINVAL:
+		return refuse(rq, err, "there is no such slot");
+	case -EREMCHG:
+		return refuse(rq, err,
+		    "the pool has grown: map the new part and send EXTEND");
+	default:
+		return err;
+	}
+}
+
+static int
+serve_send(struct request *rq)
+{
+	uint64_t ref = wire_get_u64(&rq->in), out;
+	int err;
+
+	CHECK_BODY(rq);
+	err = pool_send(rq->attachment, ref, &out);
+	if (err != 0)
+		return explain_slot(rq, err);
+	wire_put_u64(&rq->out, out);
+	return 0;
+}
+
+static int
+serve_share(struct request *rq)
+{
+	uint64_t ref = wire_get_u64(&rq->in), out;
+	uint32_t n = wire_get_u32(&rq->in);
+	int err;
+
+	CHECK_BODY(rq);
+	if (n == 0 || n > WIRE_SHARE_MAX)
+		return refuse(rq, -EINVAL, "1 to %u receivers", WIRE_SHARE_MAX);
+	err = pool_share(rq->attachment, ref, n, &out);
+	if (err != 0)
+		return explain_slot(rq, err);
+	wire_put_u64(&rq->out, out);
+	return 0;
+}
+
+static int
+serve_receive(struct request *rq)
+{
+	uint64_t ref = wire_get_u64(&rq->in);
+	int err;
+
+	CHECK_BODY(rq);
+	err = pool_receive(rq->attachment, ref);
+	if (err != 0)
+		return explain_slot(rq, err);
+	put_slots(&rq->out, rq->attachment->pool, &ref, 1);
+	/* Its reserve may be owed less now. */
+	waiters_serve(rq->attachment->pool);
+	return 0;
+}
+
+static int
+serve_recall(struct request *rq)
+{
+	uint64_t ref = wire_get_u64(&rq->in);
+	uint32_t most = wire_get_u32(&rq->in);
+	int n;
+
+	CHECK_BODY(rq);
+	n = pool_recall(rq->attachment, ref, most);
+	if (n < 0)
+		return explain_slot(rq, n);
+	waiters_serve(rq->attachment->pool);
+	return n;
+}
+
+static int
+serve_flush(struct request *rq)
+{
+	struct waiter *w;
+
+	CHECK_BODY(rq);
+	if ((rq->h.flags & WIRE_WAIT) == 0 || rq->attachment->open == 0)
+		return (int)rq->attachment->open;
+	w = waiter_new(rq, 0);
+	if (w == NULL)
+		return no_waiter(rq);
+	w->done = flush_done;
+	waiter_add_flush(w);
+	return DEFERRED;
+}
+
+/* Sends a document: text in a sealed memfd. */
+static int
+put_document(struct request *rq, char *text)
+{
+	size_t len;
+
+	if (text == NULL)
+		return -ENOMEM;
+	len = strlen(text);
+	rq->fd = document_seal(text, len);
+	rq->document = true;
+	free(text);
+	if (rq->fd < 0)
+		return rq->fd;
+	wire_put_u64(&rq->out, len);
+	return 0;
+}
+
+static int
+serve_stats(struct request *rq)
+{
+	CHECK_BODY(rq);
+	if (!client_reads_fds(rq->client))
+		return refuse(rq, -EBUSY, "read the earlier replies first");
+	return put_document(rq, document_stats(rq->daemon));
+}
+
+/* The pool a body of nothing but a name means. */
+static int
+get_pool(struct request *rq, struct pool **p)
+{
+	char name[WIRE_NAME_MAX + 1];
+
+	wire_get_string(&rq->in, name, sizeof(name));
+	CHECK_BODY(rq);
+	*p = daemon_pool(rq->daemon, name);
+	return *p != NULL ? 0
+			  : refuse(rq, -ENOENT, "there is no pool %s",
+				log_quote(name));
+}
+
+static int
+serve_holders(struct request *rq)
+{
+	struct pool *p;
+	int err = get_pool(rq, &p);
+
+	if (err != 0)
+		return err;
+	if (!client_reads_fds(rq->client))
+		return refuse(rq, -EBUSY, "read the earlier replies first");
+	return put_document(rq, document_holders(p));
+}
+
+static int
+serve_config(struct request *rq)
+{
+	CHECK_BODY(rq);
+	if (!client_reads_fds(rq->client))
+		return refuse(rq, -EBUSY, "read the earlier replies first");
+	return put_document(rq, document_config(rq->daemon));
+}
+
+static int
+serve_reload(struct request *rq)
+{
+	char *error = NULL;
+	int err;
+
+	CHECK_BODY(rq);
+	err = daemon_reload(rq->daemon, &error);
+	if (err != 0 && error != NULL)
+		refuse(rq, err, "%s", error);
+	free(error);
+	return err;
+}
+
+static int
+serve_trim(struct request *rq)
+{
+	struct pool *p;
+	int err = get_pool(rq, &p);
+
+	return err != 0 ? err : segments_trim(p);
+}
+
+static int
+serve_shutdown(struct request *rq)
+{
+	CHECK_BODY(rq);
+	daemon_stop(rq->daemon, (rq->h.flags & WIRE_FORCE) != 0);
+	return 0;
+}
+
+static int
+serve_audit(struct request *rq)
+{
+	struct pool *p;
+	char why[256];
+	int err = 0;
+
+	CHECK_BODY(rq);
+	TAILQ_FOREACH (p, &rq->daemon->pools, entry) {
+		err = pool_audit(p, why, sizeof(why));
+		if (err != 0)
+			return refuse(
+			    rq, err, "pool %s: %s", p->conf.name, why);
+	}
+	return 0;
+}
+
+/* What a request needs before its handler runs. */
+#define NEEDS_HELLO	 0x1u
+#define NEEDS_ATTACHMENT 0x2u
+#define NEEDS_ADMIN	 0x4u
+#define NEEDS_READER	 0x8u /* asks, and changes nothing */
+#define NEEDS_SLOTS	 (NEEDS_HELLO | NEEDS_ATTACHMENT)
+#define NEEDS_RULE	 (NEEDS_HELLO | NEEDS_ADMIN)
+#define NEEDS_EAR	 (NEEDS_HELLO | NEEDS_READER)
+
+static const struct handler {
+	uint16_t type;
+	uint16_t flags; /* allowed */
+	unsigned needs;
+	int (*serve)(struct request *);
+} handlers[] = {
+    {WIRE_HELLO, 0, 0, serve_hello},
+    {WIRE_PING, 0, NEEDS_HELLO, serve_ping},
+    {WIRE_BYE, 0, NEEDS_HELLO, serve_bye},
+    {WIRE_ATTACH, 0, NEEDS_HELLO, serve_attach},
+    {WIRE_DETACH, 0, NEEDS_SLOTS, serve_detach},
+    {WIRE_EXTEND, 0, NEEDS_SLOTS, serve_extend},
+    {WIRE_ALLOC, WIRE_WAIT, NEEDS_SLOTS, serve_alloc},
+    {WIRE_CANCEL, 0, NEEDS_SLOTS, serve_cancel},
+    {WIRE_FREE, 0, NEEDS_SLOTS, serve_free},
+    {WIRE_SEND, 0, NEEDS_SLOTS, serve_send},
+    {WIRE_SHARE, 0, NEEDS_SLOTS, serve_share},
+    {WIRE_RECEIVE, 0, NEEDS_SLOTS, serve_receive},
+    {WIRE_RECALL, 0, NEEDS_SLOTS, serve_recall},
+    {WIRE_FLUSH, WIRE_WAIT, NEEDS_SLOTS, serve_flush},
+    {WIRE_STATS, 0, NEEDS_EAR, serve_stats},
+    {WIRE_HOLDERS, 0, NEEDS_EAR, serve_holders},
+    {WIRE_CONFIG, 0, NEEDS_EAR, serve_config},
+    {WIRE_RELOAD, 0, NEEDS_RULE, serve_reload},
+    {WIRE_TRIM, 0, NEEDS_RULE, serve_trim},
+    {WIRE_SHUTDOWN, WIRE_FORCE, NEEDS_RULE, serve_shutdown},
+    {WIRE_AUDIT, 0, NEEDS_RULE, serve_audit},
+};
+
+static const struct handler *
+handler_of(uint16_t type)
+{
+	for (size_t i = 0; i < sizeof(handlers) / sizeof(*handlers); i++)
+		if (handlers[i].type == type)
+			return &handlers[i];
+	return NULL;
+}
+
+/* Everything that can be said before the handler is asked. */
+static int
+admit(struct request *rq, const struct handler *handler)
+{
+	bool greeted = rq->client->state == CLIENT_READY;
+
+	if (!greeted && rq->h.type != WIRE_HELLO) {
+		rq->end = true;
+		return refuse(rq, -EPROTO, "the first message must be HELLO");
+	}
+	if (handler == NULL)
+		return refuse(
+		    rq, -ENOSYS, "unknown message type %u", rq->h.type);
+	if (greeted && rq->h.type == WIRE_HELLO)
+		return refuse(rq, -EPROTO, "HELLO was said already");
+	if ((rq->h.flags & ~handler->flags) != 0 || rq->h.status != 0)
+		return refuse(rq, -EINVAL,
+		    "unknown flags 0x%x, or a status in a request",
+		    rq->h.flags);
+	if ((handler->needs & NEEDS_ATTACHMENT) == 0)
+		rq->attachment = NULL;
+	else if (rq->attachment == NULL)
+		return refuse(rq, -EBADF, "no attachment has the number %u",
+		    rq->h.attachment);
+	if ((handler->needs & NEEDS_READER) != 0 && rq->client->deaf)
+		return -EPIPE;
+	if ((handler->needs & NEEDS_ADMIN) != 0 && !client_is_admin(rq->client))
+		return refuse(rq, -EPERM,
+		    "this is for root, the daemon's user and admin_group");
+	return 0;
+}
+
+/* Puts the status into the header, and words behind it if it is an error. */
+static void
+reply(struct request *rq, int status)
+{
+	size_t body = rq->out.len;
+
+	rq->h.type |= WIRE_REPLY;
+	rq->h.flags = 0;
+	rq->h.status = status;
+	wire_begin(&rq->out, rq->out.buf, rq->out.cap, &rq->h);
+	if (status >= 0 || rq->own_body)
+		rq->out.len = body;
+	else
+		wire_put_bytes(&rq->out,
+		    rq->why[0] != '\0' ? rq->why : strerror(-status),
+		    strlen(rq->why[0] != '\0' ? rq->why : strerror(-status)));
+	client_send(rq->client, rq->out.buf, rq->out.len, rq->fd);
+}
+
+bool
+request_serve(struct client *c, const uint8_t *bytes, size_t len)
+{
+	static uint8_t out[WIRE_MESSAGE_MAX];
+	struct request rq = {.daemon = c->daemon, .client = c, .fd = -1};
+	const struct handler *handler;
+	int status;
+
+	if (wire_open(&rq.in, bytes, len, &rq.h) != 0)
+		return true;
+	wire_begin(&rq.out, out, sizeof(out), &rq.h);
+	rq.attachment = client_attachment(c, rq.h.attachment);
+	handler = handler_of(rq.h.type);
+	status = admit(&rq, handler);
+	if (status == 0)
+		status = handler->serve(&rq);
+	/* Only a FREE may want no answer: tag 0. */
+	if (status != DEFERRED &&
+	    (rq.h.type != WIRE_FREE || rq.h.tag != 0 || handler == NULL))
+		reply(&rq, status);
+	if (rq.document && rq.fd >= 0)
+		client_keep_document(c, rq.fd);
+	return !rq.end || client_leave(c);
+}
