@@ -19,11 +19,31 @@ lib_libslabformat_la_SOURCES = \
 
 # libslabd for users, and the same objects as an archive with nothing hidden for
 # our own programs and tests.
+noinst_LTLIBRARIES += lib/libslabdall.la
+lib_libslabdall_la_SOURCES = \
+	lib/call.c lib/call.h \
+	lib/connection.c lib/connection.h \
+	lib/document.c \
+	lib/error.c lib/error.h \
+	lib/fork.c lib/fork.h \
+	lib/handoff.c \
+	lib/pool.c lib/pool.h \
+	lib/slot.c \
+	lib/table.c lib/table.h
+lib_libslabdall_la_CFLAGS = $(AM_CFLAGS) -pthread
+lib_libslabdall_la_LDFLAGS = -pthread
+lib_libslabdall_la_LIBADD = lib/libslabformat.la lib/libslabcore.la
 
+lib_LTLIBRARIES += lib/libslabd.la
+lib_libslabd_la_SOURCES =
+lib_libslabd_la_LIBADD = lib/libslabdall.la
+lib_libslabd_la_LDFLAGS = $(AM_LDFLAGS) -pthread -version-info 0:0:0 \
+	-Wl,--version-script=$(srcdir)/lib/libslabd.map -Wl,-z,nodelete
+EXTRA_lib_libslabd_la_DEPENDENCIES = lib/libslabd.map
 if !SANITIZERS
 # The sanitizers' own symbols come from the program.
+lib_libslabd_la_LDFLAGS += -Wl,-z,defs
 endif
 
-include_HEADERS += \
-	lib/slab.h \
-	lib/slab.hpp
+include_HEADERS += lib/slab.h lib/slab.hpp lib/slabd.h lib/slabd.hpp
+EXTRA_DIST += lib/libslabd.map

@@ -18,6 +18,7 @@ AM_TESTS_ENVIRONMENT = \
 
 unit_tests = \
 	tests/unit/test_conf \
+	tests/unit/test_connection \
 	tests/unit/test_event \
 	tests/unit/test_headroom \
 	tests/unit/test_helper \
@@ -31,26 +32,32 @@ unit_tests = \
 	tests/unit/test_region \
 	tests/unit/test_slab \
 	tests/unit/test_slots \
+	tests/unit/test_table \
 	tests/unit/test_wire \
 	tests/unit/slab_hpp
 e2e_tests = \
 	tests/e2e/test_death \
+	tests/e2e/test_library \
 	tests/e2e/test_lifecycle \
 	tests/e2e/test_limits \
 	tests/e2e/test_protocol \
 	tests/e2e/test_waiting
 stress_tests = \
 	tests/stress/kill \
+	tests/stress/library \
 	tests/stress/slab_threads
 script_tests = \
 	tests/core/freestanding.sh \
-	tests/core/headers.sh
+	tests/core/headers.sh \
+	tests/e2e/overview.sh \
+	tests/unit/headers.sh
 
 if TESTS_ENABLED
 check_PROGRAMS += \
 	$(unit_tests) \
 	$(e2e_tests) \
-	$(stress_tests)
+	$(stress_tests) \
+	tests/e2e/overview
 TESTS += $(unit_tests) $(e2e_tests) $(stress_tests) $(script_tests)
 else
 check-local:
@@ -61,7 +68,8 @@ dist_check_SCRIPTS += \
 	$(script_tests)
 EXTRA_DIST += \
 	tests/run-test \
-	tests/core/freestanding.c
+	tests/core/freestanding.c \
+	tests/e2e/lib.sh
 
 raw_sources = tests/e2e/raw.c tests/e2e/raw.h \
 	tests/e2e/server.c tests/e2e/server.h
@@ -92,6 +100,10 @@ tests_unit_test_region_SOURCES = tests/unit/region.c tests/unit/scratch.h
 tests_unit_test_region_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_ledger_SOURCES = tests/unit/ledger.c tests/core/random.h
 tests_unit_test_ledger_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_unit_test_connection_SOURCES = tests/unit/connection.c tests/unit/scratch.h
+tests_unit_test_connection_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
+tests_unit_test_table_SOURCES = tests/unit/table.c
+tests_unit_test_table_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
 tests_unit_test_wire_SOURCES = tests/unit/wire.c
 tests_unit_test_wire_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
 tests_unit_test_slab_SOURCES = tests/unit/slab.c tests/core/random.h
@@ -116,6 +128,9 @@ tests_e2e_test_protocol_LDADD = $(raw_libs) $(CRITERION_LIBS)
 tests_e2e_test_waiting_SOURCES = tests/e2e/waiting.c tests/e2e/e2e.h \
 	$(raw_sources)
 tests_e2e_test_waiting_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_e2e_test_library_SOURCES = tests/e2e/library.c \
+	tests/e2e/server.c tests/e2e/server.h
+tests_e2e_test_library_LDADD = lib/libslabdall.la $(CJSON_LIBS) $(CRITERION_LIBS)
 
 # Holds slots while slabctl is looked at.
 
@@ -124,12 +139,19 @@ tests/e2e/overview.c: man/slabd.7
 	$(AM_V_GEN)$(MKDIR_P) tests/e2e && \
 	sed -n '/^\.\\" program/,/^\.Ed/{/^\./!p;}' $(srcdir)/man/slabd.7 | \
 	    sed 's/\\e/\\/g; s/\\-/-/g; s/\\&//g' >$@.tmp && mv $@.tmp $@
+nodist_tests_e2e_overview_SOURCES = tests/e2e/overview.c
+tests_e2e_overview_LDADD = lib/libslabd.la
 CLEANFILES += \
 	tests/e2e/overview.c
 
 tests_stress_kill_SOURCES = tests/stress/kill.c tests/core/random.h \
 	$(raw_sources)
 tests_stress_kill_LDADD = $(raw_libs)
+tests_stress_library_SOURCES = tests/stress/library.c \
+	tests/core/random.h $(raw_sources)
+tests_stress_library_CFLAGS = $(AM_CFLAGS) -pthread
+tests_stress_library_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_stress_library_LDADD = lib/libslabdall.la $(CJSON_LIBS)
 tests_stress_slab_threads_SOURCES = tests/stress/slab_threads.c \
 	tests/core/random.h
 tests_stress_slab_threads_CFLAGS = $(AM_CFLAGS) -pthread
@@ -138,8 +160,7 @@ tests_stress_slab_threads_LDADD = lib/libslabcore.la
 
 # Criterion does not run under ThreadSanitizer, programs with a plain main() do:
 # for a tree configured with --enable-sanitizers=thread.
-tsan_programs = \
-	tests/stress/slab_threads
+tsan_programs = tests/stress/library tests/stress/slab_threads
 check-tsan: $(BUILT_SOURCES) slabd$(EXEEXT) $(tsan_programs)
 	$(AM_TESTS_ENVIRONMENT) for program in $(tsan_programs); do \
 		TSAN_OPTIONS=halt_on_error=1 $$program || exit 1; \

@@ -1,0 +1,478 @@
+/*
+ * Opening and closing connections, and an event loop's side of them.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "call.h"
+#include "connection.h"
+#include "fork.h"
+#include "pool.h"
+
+#define HELLO_MS    5000 /* for the daemon to answer a greeting or a goodbye */
+#define CROWD_MS    1000 /* for a daemon with a full backlog to accept */
+#define PAUSE_MS    1	 /* between two tries to connect, doubled up to */
+#define PAUSE_MAX   50
+#define PATHS_MAX   2
+#define SYSTEM_PATH "/run/slabd/slabd.sock"
+/* The kernel takes one byte more, but not every tool does. */
+#define PATH_MAX_BYTES (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+/* Why a socket could not be connected, with what to do about it. */
+static int
+explain(int err, const char *path)
+{
+	switch (-err) {
+	case ENOENT:
+		return error_set(err,
+		    "%s: no daemon has made this socket; "
+		    "start slabd or set SLABD_SOCKET",
+		    path);
+	case ENOTSOCK:
+		return error_set(err,
+		    "%s: it is not a socket; "
+		    "name the one slabd listens on",
+		    path);
+	case EPROTOTYPE:
+		return error_set(err,
+		    "%s: it is another program's socket; "
+		    "name the one slabd listens on",
+		    path);
+	case ENAMETOOLONG:
+		return error_set(err,
+		    "a socket's path has at most %zu bytes, not %zu: %s",
+		    PATH_MAX_BYTES, strlen(path), path);
+	case ECONNREFUSED:
+		return error_set(err,
+		    "%s: nobody listens there any more; "
+		    "start slabd again",
+		    path);
+	case EACCES:
+		return error_set(err,
+		    "%s: not allowed to open it; ask to join "
+		    "the socket's group (ls -l shows it)",
+		    path);
+	case EAGAIN:
+		return error_set(err,
+		    "%s: the daemon does not accept new "
+		    "connections; it may be stopped",
+		    path);
+	case ETIMEDOUT:
+		return error_set(err,
+		    "%s: connected, but the daemon does not "
+		    "answer; it may be stopped",
+		    path);
+	}
+	return error_plain(err, path);
+}
+
+/* What refused may be no socket at all, which connect() does not tell. */
+static int
+refused_by(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && !S_ISSOCK(st.st_mode) ? -ENOTSOCK
+							     : -ECONNREFUSED;
+}
+
+/* A connected blocking socket, or -errno. */
+static int
+dial(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd, err;
+
+	if (strlen(path) > PATH_MAX_BYTES)
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* Non-blocking only here: a full backlog would hold us for ever. */
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	    fcntl(fd, F_SETFL, 0) == 0)
+		return fd;
+	err = errno == ECONNREFUSED ? refused_by(path) : -errno;
+	close(fd);
+	return err;
+}
+
+/*
+ * Sends HELLO and waits for the answer in `buf`: its length, or -errno. Who is
+ * turned away finds the answer there before it has asked, and then, since the
+ * daemon has hung up, sends in vain and meets a reset before the answer.
+ */
+static ssize_t
+exchange_hello(const struct slabd *s, int fd, uint8_t *buf, size_t cap)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int64_t deadline = clock_after(HELLO_MS), left;
+	struct wire_header h = {.type = WIRE_HELLO, .tag = 1};
+	struct wire_writer w;
+	ssize_t len;
+
+	wire_begin(&w, buf, cap, &h);
+	wire_put_u32(&w, WIRE_MAGIC);
+	wire_put_u16(&w, WIRE_VERSION);
+	wire_put_u16(&w, WIRE_VERSION);
+	wire_put_u64(&w, 0);
+	wire_put_u64(&w, s->session);
+	wire_put_u64(&w, s->token);
+	wire_put_string(&w, s->label, WIRE_LABEL_MAX);
+	if (send(fd, buf, w.len, MSG_NOSIGNAL) < 0 && errno != EPIPE &&
+	    errno != ECONNRESET)
+		return -errno;
+	do {
+		left = deadline - clock_ms();
+		if (left < 0 || poll(&p, 1, (int)left) == 0)
+			return -ETIMEDOUT;
+		len = recv(fd, buf, cap, MSG_DONTWAIT);
+	} while (len < 0 &&
+		 (errno == EAGAIN || errno == EINTR || errno == ECONNRESET));
+	return len < 0 ? -errno : len;
+}
+
+/* Reads the answer to HELLO; a refusal may have come before the question. */
+static int
+read_hello(struct greeting *g, const uint8_t *buf, size_t len)
+{
+	char version[64], text[ERROR_TEXT_BYTES];
+	struct wire_header h;
+	struct wire_reader r;
+
+	if (wire_open(&r, buf, len, &h) < 0 ||
+	    h.type != (WIRE_HELLO | WIRE_REPLY) || h.status < -4095 ||
+	    (h.tag != 1 && (h.tag != 0 || h.status >= 0)))
+		return error_plain(-EPROTO, "HELLO");
+	if (h.status < 0) {
+		len = wire_left(&r);
+		error_copy(text, sizeof(text), wire_get_bytes(&r, len), len);
+		return error_set(h.status, "%s",
+		    text[0] != '\0' ? text : slabd_strerror(h.status));
+	}
+	if (wire_get_u16(&r) != WIRE_VERSION)
+		return error_plain(-EPROTO, "HELLO");
+	wire_get_u16(&r);
+	wire_get_u32(&r);
+	wire_get_u64(&r);
+	g->session = wire_get_u64(&r);
+	g->token = wire_get_u64(&r);
+	g->instance = wire_get_u64(&r);
+	wire_get_u32(&r);
+	wire_get_string(&r, version, sizeof(version));
+	if (!wire_done(&r) || g->session == 0)
+		return error_plain(-EPROTO, "HELLO");
+	return 0;
+}
+
+/* Connects and says hello: 0 or -errno, explained. */
+static int
+greet(const struct slabd *s, const char *path, struct greeting *g)
+{
+	uint8_t buf[WIRE_HEADER_BYTES + ERROR_TEXT_BYTES];
+	ssize_t len;
+	int fd = dial(path), err;
+
+	if (fd < 0)
+		return explain(fd, path);
+	len = exchange_hello(s, fd, buf, sizeof(buf));
+	/* A daemon that is about to end accepts, and hangs up. */
+	if (len == 0)
+		len = -ECONNREFUSED;
+	err =
+	    len < 0 ? explain((int)len, path) : read_hello(g, buf, (size_t)len);
+	if (err < 0)
+		close(fd);
+	else
+		g->socket = fd;
+	return err;
+}
+
+/* Where to look, in order: how many; `buf` holds what is put together. */
+static int
+candidates(
+    const struct slabd *s, const char *paths[PATHS_MAX], char *buf, size_t cap)
+{
+	const char *env = secure_getenv("SLABD_SOCKET");
+	const char *dir = secure_getenv("XDG_RUNTIME_DIR");
+	int n = 0;
+
+	if (s->path != NULL || (env != NULL && env[0] != '\0')) {
+		paths[0] = s->path != NULL ? s->path : env;
+		return 1;
+	}
+	if (dir != NULL && dir[0] == '/' &&
+	    (size_t)snprintf(buf, cap, "%s/slabd/slabd.sock", dir) < cap)
+		paths[n++] = buf;
+	paths[n++] = SYSTEM_PATH;
+	return n;
+}
+
+/* One round of the places: 0, or the failure that says most. */
+static int
+try_all(const struct slabd *s, struct greeting *g)
+{
+	const char *paths[PATHS_MAX];
+	char buf[PATH_MAX_BYTES + 1], said[ERROR_TEXT_BYTES];
+	int n = candidates(s, paths, buf, sizeof(buf)), err = -ENOENT, before;
+
+	for (int i = 0; i < n; i++) {
+		before = err;
+		strcpy(said, slabd_error_detail());
+		err = greet(s, paths[i], g);
+		if (err == 0)
+			return 0;
+		/* "No such file" says least: keep what an earlier one said. */
+		if (err == -ENOENT && before != -ENOENT)
+			err = error_set(before, "%s", said);
+	}
+	return err;
+}
+
+int
+session_connect(const struct slabd *s, int64_t deadline, struct greeting *g)
+{
+	int64_t crowd = clock_after(CROWD_MS), until;
+	struct timespec pause = {0, PAUSE_MS * 1000000L};
+	int err;
+
+	for (;;) {
+		err = try_all(s, g);
+		if (err != -ENOENT && err != -ECONNREFUSED && err != -EAGAIN)
+			return err;
+		until = err == -EAGAIN && crowd > deadline ? crowd : deadline;
+		if (clock_ms() >= until)
+			return err;
+		nanosleep(&pause, NULL);
+		pause.tv_nsec *= 2;
+		if (pause.tv_nsec > PAUSE_MAX * 1000000L)
+			pause.tv_nsec = PAUSE_MAX * 1000000L;
+	}
+}
+
+void
+session_install(struct slabd *s, const struct greeting *g)
+{
+	struct epoll_event in = {.events = EPOLLIN};
+
+	/* Not ours any more: what was attached before belongs to the past. */
+	if (g->session != s->session || g->instance != s->instance)
+		s->epoch++;
+	s->socket = g->socket;
+	s->session = g->session;
+	s->token = g->token;
+	s->instance = g->instance;
+	if (s->epoll >= 0)
+		epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->socket, &in);
+}
+
+/* The caller's options, whatever version of the struct it was built with. */
+static int
+read_options(struct slabd_options *to, const struct slabd_options *from)
+{
+	const unsigned char *rest = (const unsigned char *)from;
+
+	if (from == NULL)
+		return error_set(-EINVAL, "options: NULL; start from "
+					  "SLABD_OPTIONS_INIT");
+	if (from->size < sizeof(*to))
+		return error_set(-EINVAL,
+		    "options: size is %u, not %zu; start "
+		    "from SLABD_OPTIONS_INIT",
+		    from->size, sizeof(*to));
+	for (size_t i = sizeof(*to); i < from->size; i++)
+		if (rest[i] != 0)
+			return error_set(-EINVAL, "options: this library does "
+						  "not know all of them");
+	*to = *from;
+	if (to->flags != 0)
+		return error_set(
+		    -EINVAL, "options: unknown flags %#x", to->flags);
+	if (to->label != NULL && strlen(to->label) > WIRE_LABEL_MAX)
+		return error_set(-EINVAL,
+		    "options: the label is longer than "
+		    "%u bytes",
+		    WIRE_LABEL_MAX);
+	return 0;
+}
+
+static void
+session_free(struct slabd *s)
+{
+	if (s->socket >= 0)
+		close(s->socket);
+	if (s->epoll >= 0)
+		close(s->epoll);
+	if (s->event >= 0)
+		close(s->event);
+	free(s->path);
+	free(s);
+}
+
+static struct slabd *
+session_new(const struct slabd_options *opt)
+{
+	struct slabd *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->socket = s->epoll = s->event = -1;
+	pthread_mutex_init(&s->lock, NULL);
+	TAILQ_INIT(&s->calls);
+	TAILQ_INIT(&s->unsent);
+	TAILQ_INIT(&s->sleepers);
+	LIST_INIT(&s->pools);
+	s->reconnect_ms = opt->reconnect_ms;
+	if (opt->label != NULL)
+		strcpy(s->label, opt->label);
+	if (opt->socket_path != NULL)
+		s->path = strdup(opt->socket_path);
+	s->generation = fork_generation();
+	if (s->generation == 0 || (opt->socket_path != NULL && !s->path)) {
+		session_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+int
+slabd_open_options(struct slabd **out, const struct slabd_options *opt)
+{
+	struct slabd_options o = SLABD_OPTIONS_INIT;
+	struct greeting g;
+	struct slabd *s;
+	int err, cancel;
+
+	*out = NULL;
+	err = read_options(&o, opt);
+	if (err < 0)
+		return err;
+	s = session_new(&o);
+	if (s == NULL)
+		return error_plain(-ENOMEM, "open");
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	err = session_connect(s, clock_after(o.connect_ms), &g);
+	pthread_setcancelstate(cancel, NULL);
+	if (err < 0) {
+		session_free(s);
+		return err;
+	}
+	session_install(s, &g);
+	*out = s;
+	return 0;
+}
+
+int
+slabd_open(struct slabd **out, const char *socket_path)
+{
+	struct slabd_options opt = SLABD_OPTIONS_INIT;
+
+	opt.socket_path = socket_path;
+	return slabd_open_options(out, &opt);
+}
+
+/* Says goodbye and waits until everything is given back. */
+static void
+say_bye(struct slabd *s)
+{
+	struct slabd_call c = {.type = WIRE_BYE, .reply = call_ignore};
+
+	if (s->socket >= 0)
+		call_run_here(s, &c, clock_after(HELLO_MS));
+	/* If it is not answered it must not outlive this frame. */
+	session_lost(s, -ENOTCONN);
+}
+
+void
+slabd_close(struct slabd *s)
+{
+	struct slabd_pool *p;
+	int cancel;
+
+	if (s == NULL)
+		return;
+	if (!fork_foreign(s->generation) && session_enter(s, &cancel) == 0) {
+		say_bye(s);
+		session_leave(s, cancel);
+	}
+	while ((p = LIST_FIRST(&s->pools)) != NULL)
+		pool_free(p);
+	session_free(s);
+}
+
+/* The descriptors of slabd_fd(); nothing is lost if half of it fails. */
+static int
+fd_make(struct slabd *s)
+{
+	struct epoll_event in = {.events = EPOLLIN};
+
+	if (s->event < 0)
+		s->event = eventfd(s->news > 0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->event < 0)
+		return -errno;
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (s->epoll < 0)
+		return -errno;
+	if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->event, &in) == 0 &&
+	    (s->socket < 0 ||
+		epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->socket, &in) == 0))
+		return 0;
+	close(s->epoll);
+	s->epoll = -1;
+	return -ENOMEM;
+}
+
+int
+slabd_fd(struct slabd *s)
+{
+	int cancel, err = session_enter(s, &cancel);
+
+	if (err < 0)
+		return err;
+	if (s->epoll < 0)
+		err = fd_make(s);
+	if (err == 0)
+		err = s->epoll;
+	session_leave(s, cancel);
+	return err < 0 ? error_plain(err, "slabd_fd") : err;
+}
+
+int
+slabd_dispatch(struct slabd *s)
+{
+	int cancel, err = session_enter(s, &cancel);
+	eventfd_t dropped;
+	bool crowded;
+
+	if (err < 0)
+		return err;
+	session_drain(s);
+	if (s->news > 0 && s->event >= 0)
+		eventfd_read(s->event, &dropped);
+	err = s->socket < 0 ? -ENOTCONN : (int)s->news;
+	s->news = 0;
+	crowded = err == 0 && s->receiving;
+	session_leave(s, cancel);
+	/*
+	 * What made slabd_fd() readable is another thread's to take, and until
+	 * that has run whoever polls would spin: let it.
+	 */
+	if (crowded)
+		sched_yield();
+	return err < 0 ? error_plain(err, "slabd_dispatch") : err;
+}

@@ -1,0 +1,255 @@
+/*
+ * Handing slots to other processes, and taking them back.
+ */
+#include "config.h"
+
+#include <errno.h>
+
+#include "pool.h"
+
+/* The answer to SEND or SHARE; the slot is SLOT_MOVING. */
+static int
+moved(struct slabd_call *c, struct message *m)
+{
+	struct table *t = &c->pool->table;
+	bool shared = c->type == WIRE_SHARE;
+	uint64_t ref;
+
+	if (m == NULL || c->status < 0) {
+		/* Not ours after all, or it stays with the caller. */
+		table_settle(t, c->ref, SLOT_MOVING,
+		    m != NULL && (c->status == -EPERM || c->status == -EALREADY)
+			? SLOT_LOST
+			: SLOT_HELD);
+		return 0;
+	}
+	ref = wire_get_u64(&m->body);
+	if (!wire_done(&m->body) || !table_valid(t, ref) ||
+	    ref_slot(ref) != ref_slot(c->ref) || ref_shared(ref) != shared)
+		return -EBADMSG;
+	if (shared)
+		table_hold(t, ref);
+	else
+		table_settle(t, c->ref, SLOT_MOVING, SLOT_SENT);
+	c->result = ref;
+	return 0;
+}
+
+/* Claims the slot and runs the call that moves it. */
+static int
+move(struct slabd_pool *p, uint32_t slot, struct slabd_call *c)
+{
+	int err;
+
+	c->ref = table_ref(&p->table, slot);
+	if (pool_collect(p, c))
+		return c->status;
+	err = table_move(&p->table, slot, &c->ref);
+	if (err < 0)
+		return pool_error_at(p, err, wire_type_name(c->type),
+		    table_address(&p->table, slot));
+	call_put_u64(c, c->ref);
+	if (c->type == WIRE_SHARE)
+		call_put_u32(c, c->n);
+	return pool_run(p, c);
+}
+
+static int
+hand_off(struct slabd_pool *p, void *at, uint16_t type, uint32_t receivers,
+    slabd_ref *ref)
+{
+	struct slabd_call c = {
+	    .type = type, .pool = p, .n = receivers, .reply = moved};
+	int cancel, err = pool_enter(p, true, &cancel);
+	uint32_t slot;
+
+	*ref = 0;
+	if (err < 0)
+		return err;
+	slot = table_slot(&p->table, at);
+	err = slot == TABLE_NO_SLOT
+		  ? pool_error_at(p, -EINVAL, wire_type_name(type), at)
+		  : move(p, slot, &c);
+	session_leave(p->session, cancel);
+	if (err < 0)
+		return err;
+	*ref = c.result;
+	return 0;
+}
+
+int
+slabd_send(struct slabd_pool *p, void *slot, slabd_ref *ref)
+{
+	return hand_off(p, slot, WIRE_SEND, 0, ref);
+}
+
+int
+slabd_share(
+    struct slabd_pool *p, void *slot, unsigned receivers, slabd_ref *ref)
+{
+	*ref = 0;
+	if (receivers == 0 || receivers > SLABD_SHARE_MAX)
+		return error_set(
+		    -EINVAL, "share: with 1 to %u receivers", SLABD_SHARE_MAX);
+	return hand_off(p, slot, WIRE_SHARE, receivers, ref);
+}
+
+/* The answer to RECEIVE. */
+static int
+received(struct slabd_call *c, struct message *m)
+{
+	struct slabd_pool *p = c->pool;
+	uint64_t ref, offset;
+
+	if (m == NULL)
+		return 0;
+	if (c->status < 0) {
+		if (c->owed && !pool_owe(p, c->ref, c))
+			pool_give_back(p, &c->ref, 1);
+		return 0;
+	}
+	ref = wire_get_u64(&m->body);
+	offset = wire_get_u64(&m->body);
+	if (!wire_done(&m->body) || ref != c->ref ||
+	    offset != ref_slot(ref) * p->table.slot_size)
+		return -EBADMSG;
+	table_hold(&p->table, ref);
+	c->slot = table_address(&p->table, ref_slot(ref));
+	return 0;
+}
+
+/*
+ * True when the ref could be one of this pool. It may lie in a part the pool
+ * has grown by, and the event that says so be under way: it came before the
+ * ref, so the answer to anything asked now comes behind it.
+ */
+static bool
+known(struct slabd_pool *p, slabd_ref ref)
+{
+	struct slabd_call ping = {.type = WIRE_PING};
+
+	if (ref_version(ref) == 0 || table_valid(&p->table, ref))
+		return ref_version(ref) != 0;
+	if (p->flags & SLABD_NONBLOCK)
+		session_drain(p->session);
+	else
+		call_run(p->session, &ping);
+	return table_valid(&p->table, ref);
+}
+
+/* Enters the pool for a call about a ref. */
+static int
+enter_with(struct slabd_pool *p, slabd_ref ref, bool change, int *cancel)
+{
+	int err = pool_enter(p, change, cancel);
+
+	if (err == 0 && !known(p, ref)) {
+		session_leave(p->session, *cancel);
+		err = error_set(-EINVAL, "%#llx is no ref of pool %s",
+		    (unsigned long long)ref, p->name);
+	}
+	return err;
+}
+
+int
+slabd_receive(struct slabd_pool *p, slabd_ref ref, void **slot)
+{
+	struct slabd_call c = {
+	    .type = WIRE_RECEIVE, .pool = p, .ref = ref, .reply = received};
+	int cancel, err = enter_with(p, ref, false, &cancel);
+
+	*slot = NULL;
+	if (err < 0)
+		return err;
+	call_put_u64(&c, ref);
+	err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
+	session_leave(p->session, cancel);
+	if (err < 0)
+		return err;
+	*slot = c.slot;
+	return 0;
+}
+
+/* The answer to RECALL. */
+static int
+recalled(struct slabd_call *c, struct message *m)
+{
+	if (m == NULL || c->status < 0)
+		return 0;
+	if (!wire_done(&m->body) || (!ref_shared(c->ref) && c->status > 1))
+		return -EBADMSG;
+	if (!ref_shared(c->ref) && c->status == 1)
+		table_hold(&c->pool->table, c->ref);
+	return 0;
+}
+
+/* Takes back `n` receipts, 0: all. */
+static int
+recall(struct slabd_pool *p, slabd_ref ref, uint32_t n)
+{
+	struct slabd_call c = {.type = WIRE_RECALL,
+	    .pool = p,
+	    .ref = ref,
+	    .n = n,
+	    .reply = recalled};
+	int cancel, err = enter_with(p, ref, true, &cancel);
+
+	if (err < 0)
+		return err;
+	call_put_u64(&c, ref);
+	call_put_u32(&c, n);
+	err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
+	session_leave(p->session, cancel);
+	return err;
+}
+
+int
+slabd_recall(struct slabd_pool *p, slabd_ref ref)
+{
+	return recall(p, ref, 0);
+}
+
+int
+slabd_recall_n(struct slabd_pool *p, slabd_ref ref, unsigned n)
+{
+	if (n == 0 || n > SLABD_SHARE_MAX)
+		return error_set(
+		    -EINVAL, "recall: 1 to %u receipts", SLABD_SHARE_MAX);
+	return recall(p, ref, n);
+}
+
+/* The answer to FLUSH; a cancelled one says how many are open in its body. */
+static int
+flushed(struct slabd_call *c, struct message *m)
+{
+	if (m == NULL || (c->status < 0 && c->status != -ECANCELED))
+		return 0;
+	c->result =
+	    c->status < 0 ? wire_get_u32(&m->body) : (uint64_t)c->status;
+	return wire_done(&m->body) && c->result <= REF_SLOTS_MAX ? 0 : -EBADMSG;
+}
+
+int
+slabd_flush(struct slabd_pool *p, int timeout_ms)
+{
+	struct slabd_call c = {.type = WIRE_FLUSH,
+	    .pool = p,
+	    .flags = timeout_ms != 0 ? WIRE_WAIT : 0,
+	    .reply = flushed};
+	int cancel, err = pool_enter(p, false, &cancel);
+
+	if (err < 0)
+		return err;
+	if (p->flags & SLABD_NONBLOCK)
+		err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
+	else if (timeout_ms == 0)
+		err = call_run(p->session, &c);
+	else if ((err = call_run_until(
+		      p->session, &c, clock_after(timeout_ms))) < 0 &&
+		 c.status == -ECANCELED)
+		err = err == -EINTR ? error_plain(err, "flush") : (int)c.result;
+	else
+		err = call_result(&c);
+	session_leave(p->session, cancel);
+	return err;
+}

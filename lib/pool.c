@@ -1,0 +1,519 @@
+/*
+ * Attaching, mapping, growing and detaching pools.
+ *
+ * A pool's region is mapped once, at the start of twice as much reserved
+ * address space, so that a region that grows is continued in place and no slot
+ * ever moves.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "fork.h"
+#include "pool.h"
+
+#define ATTACH_FLAGS (SLABD_RDONLY | SLABD_NO_LANE | SLABD_NONBLOCK)
+#define SLOT_GRAIN   64u /* slot sizes are multiples of it */
+
+/* What the answer to ATTACH says. */
+struct geometry {
+	uint64_t bytes, slot_size;
+	uint32_t segment_slots, segments, rights;
+};
+
+int
+pool_error(const struct slabd_pool *p, int err, const char *what)
+{
+	if (p == NULL)
+		return error_set(-EINVAL, "the pool is NULL; did "
+					  "slabd_pool_attach() succeed?");
+	return error_set(
+	    err, "%s: pool %s: %s", what, p->name, slabd_strerror(err));
+}
+
+int
+pool_error_at(
+    const struct slabd_pool *p, int err, const char *what, const void *at)
+{
+	const char *why = err != -EINVAL ? slabd_strerror(err)
+			  : at != NULL	 ? "no slot starts there"
+					 : "NULL is no slot";
+
+	if (err == -EBUSY)
+		why = "the slot is shared, so it can be neither sent nor "
+		      "shared again";
+	return error_set(
+	    err, "%s: pool %s, address %p: %s", what, p->name, at, why);
+}
+
+int
+pool_enter(struct slabd_pool *p, bool change, int *cancel)
+{
+	int err = p == NULL ? pool_error(NULL, -EINVAL, "enter")
+			    : session_enter(p->session, cancel);
+
+	if (err == 0 && change && p->flags & SLABD_RDONLY) {
+		session_leave(p->session, *cancel);
+		err = error_set(-EACCES,
+		    "pool %s was attached SLABD_RDONLY, to receive and free "
+		    "only",
+		    p->name);
+	}
+	return err;
+}
+
+struct slabd_call *
+call_copy(const struct slabd_call *c, size_t room)
+{
+	struct slabd_call *copy = malloc(sizeof(*copy) + room);
+
+	if (copy == NULL)
+		return NULL;
+	*copy = *c;
+	if (c->body == c->small)
+		copy->body = copy->small;
+	return copy;
+}
+
+int
+pool_run(struct slabd_pool *p, struct slabd_call *c)
+{
+	struct slabd_call *kept;
+
+	if (!(p->flags & SLABD_NONBLOCK))
+		return call_run(p->session, c);
+	c->owner = CALL_KEPT;
+	kept = call_copy(c, 0);
+	if (kept == NULL) {
+		c->status = -ENOMEM;
+		c->reply(c, NULL);
+		return error_plain(c->status, "call");
+	}
+	if (call_start(p->session, kept, false) < 0) {
+		c->status = call_result(kept);
+		free(kept);
+		return c->status;
+	}
+	LIST_INSERT_HEAD(&p->kept, kept, kept);
+	return pool_error(p, -EAGAIN, wire_type_name(c->type));
+}
+
+/* While a slot moves its version changes, but only one call moves it. */
+static bool
+same_call(const struct slabd_call *a, const struct slabd_call *b)
+{
+	bool moves = a->type == WIRE_SEND || a->type == WIRE_SHARE;
+
+	return a->type == b->type && a->flags == b->flags && a->n == b->n &&
+	       (moves ? ref_slot(a->ref) == ref_slot(b->ref)
+		      : a->ref == b->ref);
+}
+
+bool
+pool_collect(struct slabd_pool *p, struct slabd_call *c)
+{
+	struct slabd_call *kept;
+
+	LIST_FOREACH (kept, &p->kept, kept)
+		if (same_call(kept, c))
+			break;
+	if (kept == NULL)
+		return false;
+	if (!kept->done) {
+		c->status = pool_error(p, -EAGAIN, wire_type_name(c->type));
+		return true;
+	}
+	*c = *kept;
+	LIST_REMOVE(kept, kept);
+	free(kept);
+	call_result(c);
+	return true;
+}
+
+/* Bytes of the region; 0 where it cannot be one. */
+static uint64_t
+region_bytes(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* True when `segments` full segments, `total` slots, lie within `bytes`. */
+static bool
+segments_fit(uint64_t bytes, uint64_t slot_size, uint64_t segment_slots,
+    uint64_t segments, uint32_t *total)
+{
+	uint64_t n, needed;
+
+	return !__builtin_mul_overflow(segment_slots, segments, &n) && n > 0 &&
+	       n <= REF_SLOTS_MAX &&
+	       !__builtin_mul_overflow(n, slot_size, &needed) &&
+	       needed <= bytes && bytes <= INT64_MAX &&
+	       (*total = (uint32_t)n) == n;
+}
+
+/* Maps the region's bytes from `from` (of a page) to `to` where they belong. */
+static int
+map_part(struct slabd_pool *p, uint64_t from, uint64_t to)
+{
+	int prot = p->flags & SLABD_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
+	void *at = mmap(p->base + from, (size_t)(to - from), prot,
+	    MAP_SHARED | MAP_FIXED, p->region, (off_t)from);
+
+	if (at == MAP_FAILED)
+		return -errno;
+	madvise(at, (size_t)(to - from), MADV_DONTFORK);
+	madvise(at, (size_t)(to - from), MADV_DONTDUMP);
+	return 0;
+}
+
+/* Reserves address space: twice the region, else just it, else -ENOMEM. */
+static int
+reserve(struct slabd_pool *p, uint64_t bytes)
+{
+	void *at = MAP_FAILED;
+
+	for (uint64_t factor = 2; factor > 0 && at == MAP_FAILED; factor--) {
+		if (bytes > SIZE_MAX / 2)
+			return -ENOMEM;
+		p->reserved = (size_t)(bytes * factor);
+		at = mmap(NULL, p->reserved, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	}
+	if (at == MAP_FAILED)
+		return -ENOMEM;
+	p->base = at;
+	madvise(at, p->reserved, MADV_DONTFORK);
+	return 0;
+}
+
+static int
+pool_map(struct slabd_pool *p, const struct geometry *g, uint32_t total)
+{
+	uint64_t most;
+	int err = reserve(p, g->bytes);
+
+	if (err == 0)
+		err = map_part(p, 0, g->bytes);
+	if (err < 0)
+		return err;
+	store_relaxed(&p->bytes, g->bytes); /* nobody else has the pool yet */
+	most = p->reserved / g->slot_size;
+	return table_init(&p->table, p->base, g->slot_size, total,
+	    most < REF_SLOTS_MAX ? (uint32_t)most : REF_SLOTS_MAX);
+}
+
+/* Reads the answer; true when it is well formed and brought one region. */
+static bool
+read_geometry(struct message *m, struct geometry *g)
+{
+	struct wire_reader *r = &m->body;
+	uint32_t n, kind;
+
+	g->bytes = wire_get_u64(r);
+	g->slot_size = wire_get_u64(r);
+	g->segment_slots = wire_get_u32(r);
+	g->segments = wire_get_u32(r);
+	g->rights = wire_get_u32(r);
+	wire_get_u32(r);
+	wire_get_u64(r);
+	n = wire_get_u32(r);
+	wire_get_u32(r);
+	kind = wire_get_u32(r);
+	wire_get_u32(r);
+	wire_get_u64(r);
+	return wire_done(r) && n == 1 && kind == WIRE_FD_REGION &&
+	       g->slot_size > 0 && g->slot_size % SLOT_GRAIN == 0;
+}
+
+/* Any client that may write can do that; it is not the daemon's breach. */
+static int
+truncated(const struct slabd_pool *p, uint64_t is, uint64_t due, char *why)
+{
+	snprintf(why, ERROR_TEXT_BYTES,
+	    "pool %s: its region is %llu bytes instead of %llu: a client has "
+	    "truncated it; try again, else restart slabd or retire the pool",
+	    p->name, (unsigned long long)is, (unsigned long long)due);
+	return -EUCLEAN;
+}
+
+/* The answer to ATTACH; mapped here, so that no event comes between. */
+static int
+attached(struct slabd_call *c, struct message *m)
+{
+	struct slabd_pool *p = c->out;
+	struct geometry g;
+	uint32_t total;
+	uint64_t is;
+
+	if (m == NULL || m->header.status < 0)
+		return 0;
+	p->attachment = m->header.attachment;
+	p->epoch = p->session->epoch;
+	LIST_INSERT_HEAD(&p->session->pools, p, link);
+	if (c->status < 0) /* the descriptors did not all come */
+		return 0;
+	if (!read_geometry(m, &g) || m->n_fds != 1 ||
+	    !segments_fit(
+		g.bytes, g.slot_size, g.segment_slots, g.segments, &total))
+		return -EBADMSG;
+	is = region_bytes(m->fds[0]);
+	if (is < g.bytes) {
+		c->status = truncated(p, is, g.bytes, c->text);
+		return 0;
+	}
+	p->region = m->fds[0];
+	m->fds[0] = -1;
+	p->segment_slots = g.segment_slots;
+	c->status = g.rights & WIRE_RIGHT_WRITE || p->flags & SLABD_RDONLY
+			? pool_map(p, &g, total)
+			: -EACCES;
+	return 0;
+}
+
+/* Tells the daemon, if it still knows the pool, and waits. */
+static void
+say_detach(struct slabd_pool *p)
+{
+	struct slabd_call c = {
+	    .type = WIRE_DETACH, .pool = p, .reply = call_ignore};
+
+	if (p->session->socket >= 0 && p->epoch == p->session->epoch)
+		call_run_here(p->session, &c, NEVER);
+}
+
+/* What is under way for the pool is answered to nobody from now on. */
+static void
+abandon_calls(struct slabd_pool *p, struct call_list *list)
+{
+	struct slabd_call *c;
+
+	TAILQ_FOREACH (c, list, link)
+		if (c->pool == p && c->owner != CALL_WAITED) {
+			if (c->owner == CALL_KEPT)
+				LIST_REMOVE(c, kept);
+			call_abandon(c);
+		}
+}
+
+/* Detaches and frees a pool that may be half made; with the lock. */
+static void
+pool_end(struct slabd_pool *p)
+{
+	struct slabd *s = p->session;
+
+	abandon_calls(p, &s->calls);
+	abandon_calls(p, &s->unsent);
+	if (p->link.le_prev != NULL)
+		say_detach(p);
+	pool_free(p);
+}
+
+static struct slabd_pool *
+pool_new(struct slabd *s, const char *name, unsigned flags)
+{
+	struct slabd_pool *p = calloc(1, sizeof(*p));
+
+	if (p == NULL)
+		return NULL;
+	p->session = s;
+	p->flags = flags;
+	strcpy(p->name, name);
+	p->region = -1;
+	LIST_INIT(&p->kept);
+	return p;
+}
+
+void
+pool_free(struct slabd_pool *p)
+{
+	struct slabd_call *c;
+
+	while ((c = LIST_FIRST(&p->kept)) != NULL) {
+		LIST_REMOVE(c, kept);
+		free(c);
+	}
+	if (p->link.le_prev != NULL)
+		LIST_REMOVE(p, link);
+	/* A child has something else there, or nothing. */
+	if (p->base != NULL && !fork_foreign(p->session->generation))
+		munmap(p->base, p->reserved);
+	if (p->region >= 0)
+		close(p->region);
+	table_destroy(&p->table);
+	free(p->stash);
+	free(p);
+}
+
+static int
+attach(struct slabd_pool *p)
+{
+	uint8_t body[4 + 2 + WIRE_NAME_MAX];
+	struct wire_writer w = {body, 0, sizeof(body), false};
+	struct slabd_call c = {
+	    .type = WIRE_ATTACH, .body = body, .reply = attached, .out = p};
+
+	wire_put_u32(&w, p->flags & SLABD_RDONLY ? WIRE_ATTACH_RDONLY : 0);
+	wire_put_string(&w, p->name, WIRE_NAME_MAX);
+	c.len = w.len;
+	return call_run(p->session, &c);
+}
+
+int
+slabd_pool_attach(
+    struct slabd_pool **out, struct slabd *s, const char *name, unsigned flags)
+{
+	size_t len = name != NULL ? strlen(name) : 0;
+	struct slabd_pool *p;
+	int cancel, err;
+
+	*out = NULL;
+	if (flags & ~ATTACH_FLAGS)
+		return error_set(-EINVAL, "attach: unknown flags %#x", flags);
+	if (len == 0 || len > WIRE_NAME_MAX)
+		return error_set(-EINVAL,
+		    "attach: a pool's name has 1 to %u "
+		    "bytes",
+		    WIRE_NAME_MAX);
+	err = session_enter(s, &cancel);
+	if (err < 0)
+		return err;
+	p = pool_new(s, name, flags);
+	err = p != NULL ? attach(p) : error_plain(-ENOMEM, "attach");
+	if (err < 0 && p != NULL)
+		pool_end(p);
+	else
+		*out = p;
+	session_leave(s, cancel);
+	return err;
+}
+
+void
+slabd_pool_detach(struct slabd_pool *p)
+{
+	struct slabd *s;
+	int cancel;
+
+	if (p == NULL)
+		return;
+	s = p->session;
+	if (session_enter(s, &cancel) < 0) {
+		pool_free(p);
+		return;
+	}
+	pool_end(p);
+	session_leave(s, cancel);
+}
+
+/* Continues the mapping and tells the daemon; what does not fit is not used. */
+static int
+grow(struct slabd_pool *p, uint64_t bytes, uint32_t segments)
+{
+	uint64_t old =
+	    load_relaxed(&p->bytes); /* changed under the lock only */
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct slabd_call c = {.type = WIRE_EXTEND, .pool = p}, *post;
+	uint32_t total;
+
+	if (!segments_fit(bytes, p->table.slot_size, p->segment_slots, segments,
+		&total) ||
+	    region_bytes(p->region) < bytes)
+		return -EBADMSG;
+	if (bytes < old || total < load_relaxed(&p->table.top) ||
+	    bytes > p->reserved ||
+	    (bytes > old && map_part(p, old - old % page, bytes) < 0))
+		return 0;
+	store_relaxed(&p->bytes, bytes); /* refs into it come after the lock */
+	table_grow(&p->table, total);
+	call_put_u32(&c, segments);
+	post = call_copy(&c, 0);
+	if (post != NULL)
+		call_post(p->session, post);
+	return 0;
+}
+
+int
+pool_event(struct slabd *s, struct message *m)
+{
+	struct slabd_pool *p;
+	uint64_t bytes;
+	uint32_t segments;
+
+	LIST_FOREACH (p, &s->pools, link)
+		if (p->attachment == m->header.attachment &&
+		    p->epoch == s->epoch)
+			break;
+	/* Events for pools just detached may be under way still. */
+	if (p == NULL || p->base == NULL)
+		return 0;
+	session_news(s);
+	switch (m->header.type) {
+	case WIRE_EVENT_RETIRED:
+		p->retired = true;
+		return wire_done(&m->body) ? 0 : -EBADMSG;
+	case WIRE_EVENT_RESIZED:
+		bytes = wire_get_u64(&m->body);
+		segments = wire_get_u32(&m->body);
+		return wire_done(&m->body) ? grow(p, bytes, segments)
+					   : -EBADMSG;
+	}
+	return 0;
+}
+
+size_t
+slabd_pool_slot_size(const struct slabd_pool *p)
+{
+	return p != NULL ? (size_t)p->table.slot_size : 0;
+}
+
+int
+slabd_pool_region(const struct slabd_pool *p, void **base, uint64_t *bytes)
+{
+	if (base != NULL)
+		*base = NULL;
+	if (p == NULL)
+		return pool_error(p, -EINVAL, "region");
+	if (fork_foreign(p->session->generation))
+		return error_plain(-EOWNERDEAD, "region");
+	if (base != NULL)
+		*base = p->base;
+	if (bytes != NULL)
+		*bytes = load_relaxed(&p->bytes); /* a hint: it may grow */
+	return 0;
+}
+
+uint64_t
+slabd_offset(const struct slabd_pool *p, const void *slot)
+{
+	uint32_t index;
+
+	if (p == NULL || fork_foreign(p->session->generation))
+		return UINT64_MAX;
+	index = table_slot(&p->table, slot);
+	return index != TABLE_NO_SLOT ? index * p->table.slot_size : UINT64_MAX;
+}
+
+void *
+slabd_at(const struct slabd_pool *p, uint64_t offset)
+{
+	uint32_t index;
+
+	if (p == NULL)
+		return error_null(pool_error(p, -EINVAL, "slabd_at"));
+	if (fork_foreign(p->session->generation))
+		return error_null(error_plain(-EOWNERDEAD, "slabd_at"));
+	index = table_slot_at(&p->table, offset);
+	if (index == TABLE_NO_SLOT)
+		return error_null(error_set(-EINVAL,
+		    "pool %s: no slot starts at offset %#llx", p->name,
+		    (unsigned long long)offset));
+	return table_address(&p->table, index);
+}

@@ -1,0 +1,226 @@
+/* The private table: arithmetic that must be exact, and who may free what. */
+#include "config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "table.h"
+#include "wire.h"
+
+#define THREADS 4
+#define ROUNDS	20000
+
+TestSuite(table, .timeout = 60);
+
+static char *const base = (char *)0x7f0000000000; /* never touched */
+
+static struct table
+make(uint64_t slot_size, uint32_t slots)
+{
+	struct table t;
+
+	cr_assert_eq(table_init(&t, base, slot_size, slots, slots), 0);
+	return t;
+}
+
+static const uint64_t sizes[] = {64, 128, 192, 320, 448, 4096, 4160, 65536,
+    64 * 1021, 2097152, 64 * 99991, UINT64_C(1) << 32};
+
+Test(table, every_slot_and_no_other_place_is_one)
+{
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct table t = make(sizes[i], 1000);
+
+		for (uint32_t slot = 0; slot < 1000; slot++) {
+			uint64_t at = slot * sizes[i];
+
+			cr_assert_eq(table_slot_at(&t, at), slot);
+			cr_assert_eq(table_slot(&t, base + at), slot);
+			cr_assert_eq(table_address(&t, slot), base + at);
+			for (uint64_t off = 1; off < 200 && off < sizes[i];
+			     off++) {
+				cr_assert_eq(
+				    table_slot_at(&t, at + off), TABLE_NO_SLOT);
+				cr_assert_eq(
+				    table_slot_at(&t, at + sizes[i] - off),
+				    TABLE_NO_SLOT);
+			}
+		}
+		table_destroy(&t);
+	}
+}
+
+Test(table, nothing_outside_is_a_slot)
+{
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct table t = make(sizes[i], 10);
+
+		for (uint64_t n = 10; n < 1000; n++)
+			cr_assert_eq(
+			    table_slot_at(&t, n * sizes[i]), TABLE_NO_SLOT);
+		for (uint64_t n = 1; n < 1000; n++) {
+			cr_assert_eq(
+			    table_slot_at(&t, 0 - n * sizes[i]), TABLE_NO_SLOT);
+			cr_assert_eq(table_slot_at(&t, 0 - n), TABLE_NO_SLOT);
+		}
+		cr_assert_eq(table_slot(&t, NULL), TABLE_NO_SLOT);
+		cr_assert_eq(table_slot_at(&t, UINT64_MAX), TABLE_NO_SLOT);
+		cr_assert_eq(
+		    table_slot_at(&t, UINT64_C(1) << 63), TABLE_NO_SLOT);
+		table_destroy(&t);
+	}
+}
+
+/* Against division, over places drawn from everywhere. */
+Test(table, agrees_with_division)
+{
+	uint64_t x = 88172645463325252u;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct table t = make(sizes[i], 1u << 20);
+
+		for (int n = 0; n < 100000; n++) {
+			uint64_t at, slot;
+
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			at = x >> (x & 31);
+			if (n % 2 == 0)
+				at -= at % sizes[i];
+			slot = at / sizes[i];
+			if (at % sizes[i] != 0 || slot >= 1u << 20)
+				slot = TABLE_NO_SLOT;
+			cr_assert_eq(table_slot_at(&t, at), slot);
+		}
+		table_destroy(&t);
+	}
+}
+
+Test(table, grows)
+{
+	struct table t;
+
+	cr_assert_eq(table_init(&t, base, 192, 4, 8), 0);
+	cr_assert_eq(table_slot_at(&t, 192 * 7), TABLE_NO_SLOT);
+	cr_assert(!table_valid(&t, ref_make(7, false, 1)));
+	table_grow(&t, 8);
+	cr_assert_eq(table_slot_at(&t, 192 * 7), 7);
+	cr_assert(table_valid(&t, ref_make(7, false, 1)));
+	cr_assert(!table_valid(&t, ref_make(7, false, 0)));
+	cr_assert(!table_valid(&t, ref_make(8, false, 1)));
+	table_destroy(&t);
+}
+
+Test(table, a_slot_is_freed_once)
+{
+	struct table t = make(64, 4);
+	uint64_t mine = ref_make(2, false, 77), ref = 0;
+
+	cr_assert_eq(table_drop(&t, 2, &ref), -EPERM, "never had");
+	table_hold(&t, mine);
+	cr_assert_eq(table_ref(&t, 2), mine);
+	cr_assert_eq(table_drop(&t, 2, &ref), 0);
+	cr_assert_eq(ref, mine);
+	cr_assert_eq(table_drop(&t, 2, &ref), -EALREADY);
+	table_hold(&t, ref_make(2, false, 78));
+	cr_assert_eq(table_drop(&t, 2, &ref), 0, "granted again");
+	table_destroy(&t);
+}
+
+Test(table, a_moving_slot_is_nobodys)
+{
+	struct table t = make(64, 4);
+	uint64_t mine = ref_make(1, false, 5), ref;
+
+	cr_assert_eq(table_move(&t, 1, &ref), -EPERM);
+	table_hold(&t, mine);
+	cr_assert_eq(table_move(&t, 1, &ref), 0);
+	cr_assert_eq(ref, mine);
+	cr_assert_eq(table_move(&t, 1, &ref), -EPERM);
+	cr_assert_eq(table_drop(&t, 1, &ref), -EPERM);
+	table_settle(&t, mine, SLOT_MOVING, SLOT_HELD);
+	cr_assert_eq(table_move(&t, 1, &ref), 0, "it stayed with the caller");
+	table_settle(&t, mine, SLOT_MOVING, SLOT_SENT);
+	cr_assert_eq(table_drop(&t, 1, &ref), -EPERM, "sent away");
+	table_destroy(&t);
+}
+
+Test(table, a_claim_that_was_overtaken_changes_nothing)
+{
+	struct table t = make(64, 4);
+	uint64_t old = ref_make(1, false, 5), ref;
+
+	table_hold(&t, old);
+	cr_assert_eq(table_drop(&t, 1, &ref), 0);
+	table_hold(&t, ref_make(1, false, 6));
+	table_settle(&t, old, SLOT_FREED, SLOT_LOST);
+	cr_assert_eq(table_drop(&t, 1, &ref), 0, "the new hold is untouched");
+	cr_assert_eq(ref_version(ref), 6);
+	table_settle(&t, ref, SLOT_FREED, SLOT_LOST);
+	cr_assert_eq(table_drop(&t, 1, &ref), -EPERM, "lost");
+	table_destroy(&t);
+}
+
+Test(table, shared_slots_are_counted)
+{
+	struct table t = make(64, 4);
+	uint64_t shared = ref_make(3, true, 9), ref;
+
+	table_hold(&t, shared);
+	table_hold(&t, shared);
+	table_hold(&t, shared);
+	cr_assert_eq(table_move(&t, 3, &ref), -EBUSY);
+	cr_assert_eq(table_drop(&t, 3, &ref), 1);
+	cr_assert_eq(table_drop(&t, 3, &ref), 1);
+	cr_assert_eq(table_drop(&t, 3, &ref), 0);
+	cr_assert_eq(ref, shared);
+	cr_assert_eq(table_drop(&t, 3, &ref), -EALREADY);
+	table_hold(&t, shared);
+	cr_assert_eq(table_drop(&t, 3, &ref), 0, "received once more");
+	table_destroy(&t);
+}
+
+static struct table contested;
+static _Atomic unsigned wins;
+static pthread_barrier_t barrier;
+
+/* All free and all move the same slot in every round. */
+static void *
+contend(void *arg)
+{
+	uint64_t ref;
+	int err;
+
+	for (uint64_t i = 1; i <= ROUNDS; i++) {
+		if (pthread_barrier_wait(&barrier) ==
+		    PTHREAD_BARRIER_SERIAL_THREAD)
+			table_hold(&contested, ref_make(0, false, i));
+		pthread_barrier_wait(&barrier);
+		err = arg != NULL ? table_drop(&contested, 0, &ref)
+				  : table_move(&contested, 0, &ref);
+		if (err == 0)
+			wins++;
+		pthread_barrier_wait(&barrier);
+	}
+	return NULL;
+}
+
+Test(table, of_many_threads_one_wins)
+{
+	pthread_t threads[THREADS];
+
+	contested = make(64, 1);
+	pthread_barrier_init(&barrier, NULL, THREADS);
+	for (int i = 0; i < THREADS; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, contend,
+				 i % 2 ? &wins : NULL),
+		    0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	cr_assert_eq(wins, ROUNDS);
+	table_destroy(&contested);
+}
