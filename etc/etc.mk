@@ -4,8 +4,8 @@
 
 dist_doc_DATA = \
 	LICENSE
-dist_pkgdata_DATA =
-dist_bashcompletion_DATA =
+dist_pkgdata_DATA = etc/slabd-stats.schema.json
+dist_bashcompletion_DATA = etc/slabctl.bash
 
 systemdsystemunit_DATA =
 sysusersdir = $(prefix)/lib/sysusers.d

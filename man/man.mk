@@ -4,6 +4,8 @@ dist_man_MANS += \
 	man/libslabd.3 \
 	man/slab.3 \
 	man/slab_seg.3 \
+	man/slabctl.1 \
+	man/slabd-protocol.7 \
 	man/slabd.7 \
 	man/slabd.8 \
 	man/slabd.conf.5 \

@@ -28,6 +28,7 @@ unit_tests = \
 	tests/unit/test_listener \
 	tests/unit/test_log \
 	tests/unit/test_notify \
+	tests/unit/test_output \
 	tests/unit/test_peer \
 	tests/unit/test_region \
 	tests/unit/test_slab \
@@ -49,27 +50,26 @@ stress_tests = \
 script_tests = \
 	tests/core/freestanding.sh \
 	tests/core/headers.sh \
+	tests/e2e/filepipe.sh \
 	tests/e2e/overview.sh \
+	tests/e2e/protocol_page.py \
+	tests/e2e/python.sh \
+	tests/e2e/quickstart.sh \
+	tests/e2e/slabctl.sh \
 	tests/unit/headers.sh
 
 if TESTS_ENABLED
-check_PROGRAMS += \
-	$(unit_tests) \
-	$(e2e_tests) \
-	$(stress_tests) \
-	tests/e2e/overview
+check_PROGRAMS += $(unit_tests) $(e2e_tests) $(stress_tests) \
+	tests/e2e/hold tests/e2e/overview
 TESTS += $(unit_tests) $(e2e_tests) $(stress_tests) $(script_tests)
 else
 check-local:
 	@echo 'configured with --disable-tests: there is nothing to run' >&2
 	@false
 endif
-dist_check_SCRIPTS += \
-	$(script_tests)
-EXTRA_DIST += \
-	tests/run-test \
-	tests/core/freestanding.c \
-	tests/e2e/lib.sh
+dist_check_SCRIPTS += $(script_tests) tests/e2e/protocol_rules.py
+EXTRA_DIST += tests/run-test tests/core/freestanding.c tests/e2e/lib.sh \
+	tests/e2e/schema.py tests/e2e/expected
 
 raw_sources = tests/e2e/raw.c tests/e2e/raw.h \
 	tests/e2e/server.c tests/e2e/server.h
@@ -112,6 +112,10 @@ tests_unit_test_slots_SOURCES = tests/unit/slots.c tests/core/random.h
 tests_unit_test_slots_LDADD = lib/libslabcore.la $(CRITERION_LIBS)
 tests_unit_slab_hpp_SOURCES = tests/unit/slab_hpp.cc
 tests_unit_slab_hpp_LDADD = lib/libslabcore.la
+tests_unit_test_output_SOURCES = tests/unit/output.c \
+	clients/output.c clients/output.h \
+	clients/view.c clients/view.h
+tests_unit_test_output_LDADD = $(CJSON_LIBS) $(CRITERION_LIBS) -lm
 
 tests_e2e_test_death_SOURCES = tests/e2e/death.c tests/e2e/e2e.h \
 	$(raw_sources)
@@ -133,6 +137,8 @@ tests_e2e_test_library_SOURCES = tests/e2e/library.c \
 tests_e2e_test_library_LDADD = lib/libslabdall.la $(CJSON_LIBS) $(CRITERION_LIBS)
 
 # Holds slots while slabctl is looked at.
+tests_e2e_hold_SOURCES = tests/e2e/hold.c
+tests_e2e_hold_LDADD = lib/libslabdall.la
 
 # The program in slabd(7): what stands between its mark and the end of display.
 tests/e2e/overview.c: man/slabd.7

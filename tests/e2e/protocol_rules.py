@@ -1,0 +1,441 @@
+#!/usr/bin/env python3
+"""Holds a daemon to the rules of slabd-protocol(7), packet by packet.
+
+usage: protocol_rules.py CLIENT.PY SOCKET POOL CONFIG
+
+The pool has one segment of 4 slots that nobody else uses; CONFIG is the
+daemon's file, where it says "max_segments": 1 once. Each function is one rule;
+the first that is broken ends the script with its name.
+"""
+
+import errno
+import importlib.util
+import os
+import socket
+import struct
+import sys
+import time
+
+sys.dont_write_bytecode = True
+spec = importlib.util.spec_from_file_location("client", sys.argv[1])
+slabd = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(slabd)
+PATH, POOL, CONFIG = sys.argv[2:]
+SLOTS = 4
+RELOAD = 80
+RETIRED, RESIZED = 0x4001, 0x4002
+
+
+def refs(*values):
+    return struct.pack(f"<{len(values)}Q", *values)
+
+
+def same(got, wanted):
+    if got != wanted:
+        raise AssertionError(f"got {got}, wanted {wanted}")
+
+
+def error(number, call, *args, **kwargs):
+    """The call must be refused with this error."""
+    try:
+        result = call(*args, **kwargs)
+    except slabd.Refused as e:
+        same(errno.errorcode.get(e.errno), errno.errorcode[number])
+        return
+    raise AssertionError(f"got {result}, wanted {errno.errorcode[number]}")
+
+
+def connect():
+    """A bare socket."""
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.settimeout(10)
+    s.connect(PATH)
+    return s
+
+
+def ended(s):
+    try:
+        same(s.recv(slabd.MESSAGE_MAX), b"")
+    except ConnectionResetError:
+        pass
+
+
+def hello(magic=slabd.MAGIC, lowest=1, highest=1, rest=b"\0\0"):
+    return slabd.HEADER.pack(slabd.HELLO, 0, 7, 0, 0) + struct.pack(
+        "<IHHQQQ", magic, lowest, highest, 0, 0, 0) + rest
+
+
+def status_of(packet):
+    kind, _, tag, status, _ = slabd.HEADER.unpack_from(packet)
+    return kind, tag, status
+
+
+def first_message(c, pool):
+    for packet, number in (
+            (slabd.HEADER.pack(slabd.PING, 0, 7, 0, 0), errno.EPROTO),
+            (slabd.HEADER.pack(999, 0, 7, 0, 0), errno.EPROTO),
+            (hello(magic=1), errno.EPROTONOSUPPORT),
+            (hello(lowest=2, highest=9), errno.EPROTONOSUPPORT),
+            (hello(lowest=0, highest=0), errno.EPROTONOSUPPORT),
+            (hello(rest=b"\5\0four"), errno.EINVAL)):
+        with connect() as s:
+            s.send(packet)
+            kind, tag, status = status_of(s.recv(slabd.MESSAGE_MAX))
+            same((kind & slabd.REPLY, tag, status), (slabd.REPLY, 7, -number))
+            ended(s)
+    with connect() as s:
+        s.send(hello(lowest=0, highest=9))
+        same(status_of(s.recv(slabd.MESSAGE_MAX))[2], 0)
+
+
+def what_ends_a_connection(c, pool):
+    fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    for bad in (b"short", b"x" * (slabd.MESSAGE_MAX + 1)):
+        with connect() as s:
+            s.send(hello())
+            s.recv(slabd.MESSAGE_MAX)
+            s.send(bad)
+            ended(s)
+    with connect() as s:
+        try:
+            socket.send_fds(s, [hello()], [fd])
+            ended(s)
+        except PermissionError:
+            pass                # where the kernel refuses them for the daemon
+    os.close(fd)
+
+
+def framed_well_but_wrong(c, pool):
+    error(errno.ENOSYS, c.request, 999)
+    error(errno.ENOSYS, c.request, slabd.PING | slabd.REPLY)
+    error(errno.EINVAL, c.request, slabd.PING, flags=0x4000)
+    error(errno.EINVAL, c.request, slabd.PING, b"body")
+    error(errno.EPROTO, c.request, slabd.HELLO, hello()[16:])
+    c.socket.send(slabd.HEADER.pack(slabd.PING, 0, 0xFFFFFFFF, 5, 0))
+    error(errno.EINVAL, c.reply, 0xFFFFFFFF)
+    error(errno.EINVAL, pool.request, slabd.ALLOC, b"\1\0\0\0", flags=2)
+    error(errno.EINVAL, pool.request, slabd.ALLOC, b"\1")
+    error(errno.EINVAL, pool.request, slabd.SEND, b"\1" * 9)
+    error(errno.EINVAL, pool.request, slabd.FREE)
+    error(errno.EINVAL, pool.request, slabd.FREE, b"\1" * 9)
+    error(errno.EINVAL, pool.request, slabd.FREE, refs(*[1] * 1025))
+    same(c.request(slabd.PING).body, b"")
+
+
+def tag_zero(c, pool):
+    slot = pool.alloc()
+    silent = slabd.HEADER.pack(slabd.FREE, 0, 0, 0, pool.attachment)
+    c.socket.send(silent + refs(slot.ref))
+    c.socket.send(silent + refs(slot.ref))
+    c.socket.send(slabd.HEADER.pack(slabd.PING, 0, 0, 0, 0))
+    slot.forget()
+    same(status_of(c.socket.recv(slabd.MESSAGE_MAX)),
+         (slabd.PING | slabd.REPLY, 0, 0))
+
+
+def attaching(c, pool):
+    name = slabd.string(POOL)
+    error(errno.ENOENT, c.attach, "nowhere")
+    error(errno.ENOENT, c.attach, "")
+    error(errno.EINVAL, c.request, slabd.ATTACH, struct.pack("<I", 8) + name)
+    error(errno.EINVAL, c.request, slabd.ATTACH, struct.pack("<I", 0) +
+          slabd.string("x" * 64))
+    second = c.attach(POOL)
+    slot = second.alloc()
+    error(errno.EPERM, pool.request, slabd.FREE, refs(slot.ref))
+    second.detach()
+    error(errno.EBADF, second.request, slabd.FLUSH)
+    error(errno.EBADF, c.request, slabd.ALLOC, b"\1\0\0\0", attachment=0)
+    error(errno.EALREADY, pool.request, slabd.FREE, refs(slot.ref))
+
+
+def reading_only(c, pool):
+    reader = c.attach(POOL, readonly=True)
+    slot = pool.alloc()
+    ref = slot.share(1)
+    error(errno.EACCES, reader.alloc)
+    taken = reader.receive(ref)
+    error(errno.EACCES, reader.request, slabd.SEND, refs(taken.ref))
+    error(errno.EACCES, reader.request, slabd.SHARE, refs(taken.ref) +
+          b"\1\0\0\0")
+    error(errno.EACCES, reader.recall, ref)
+    try:
+        taken.memory[0] = 1
+        raise AssertionError("a mapping for reading only was written")
+    except TypeError:
+        pass
+    taken.free()
+    slot.free()
+    reader.detach()
+
+
+def allocating(c, pool):
+    for n in (0, 1025):
+        error(errno.EINVAL, pool.alloc_many, n)
+    slots = pool.alloc_many(1024)
+    same(len(slots), SLOTS)
+    same(len({slot.offset for slot in slots}), SLOTS)
+    error(errno.ENOBUFS, pool.alloc)
+    error(errno.ENOBUFS, pool.alloc_many, SLOTS + 1, wait=True)
+    same(pool.request(slabd.FREE, refs(*[s.ref for s in slots])).status, SLOTS)
+    for slot in slots:
+        slot.forget()
+
+
+def freeing(c, pool):
+    slot, other = pool.alloc_many(2)
+    bad = refs(slot.ref, slot.ref, 0xFFFFFF | slot.ref, other.ref + (1 << 25),
+               other.ref)
+    tag = c.send(slabd.FREE, bad, attachment=pool.attachment)
+    while tag not in c.replies:
+        c._read()
+    reply = c.replies.pop(tag)
+    same(reply.status, -errno.EALREADY)
+    same(struct.unpack("<5i", reply.body),
+         (0, -errno.EALREADY, -errno.EINVAL, -errno.EPERM, 0))
+    slot.forget()
+    other.forget()
+
+
+def sending(c, pool):
+    receiver = c.attach(POOL)
+    slot = pool.alloc()
+    held = slot.ref
+    ref = slot.send()
+    same(ref, held + (1 << 25))
+    error(errno.EPERM, pool.request, slabd.FREE, refs(held))
+    error(errno.EPERM, pool.request, slabd.SEND, refs(held))
+    error(errno.EPERM, receiver.recall, ref)
+    error(errno.ESTALE, receiver.receive, held)
+    error(errno.ESTALE, receiver.receive, ref | 1 << 24)
+    error(errno.EINVAL, receiver.receive, ref | 0xFFFFFF)
+    same(pool.flush(), 1)
+    got = receiver.receive(ref)
+    same(got.ref, ref)
+    same(pool.flush(), 0)
+    error(errno.ESTALE, pool.receive, ref)
+    same(pool.recall(ref), 0)
+    got.free()
+    error(errno.ESTALE, pool.recall, ref)
+    slot = pool.alloc()
+    ref = slot.send()
+    same(pool.recall(ref, 1), 1)
+    error(errno.ESTALE, receiver.receive, ref)
+    pool.request(slabd.FREE, refs(ref))
+    receiver.detach()
+
+
+def sharing(c, pool):
+    receiver = c.attach(POOL)
+    slot = pool.alloc()
+    error(errno.EINVAL, slot.share, 0)
+    error(errno.EINVAL, slot.share, 256)
+    ref = slot.share(4)
+    same(ref >> 24 & 1, 1)
+    error(errno.EBUSY, slot.share, 1)
+    error(errno.EBUSY, slot.send)
+    a, b = receiver.receive(ref), receiver.receive(ref)
+    same((a.ref, b.ref, a.offset), (ref, ref, b.offset))
+    same(pool.recall(ref, 1), 1)
+    error(errno.EPERM, receiver.recall, ref)
+    a.free()                    # one hold, however often received
+    error(errno.EPERM, b.free)
+    b.forget()
+    slot.free()                 # a receipt is open: not free yet
+    late = receiver.receive(ref)
+    error(errno.ESTALE, receiver.receive, ref)
+    late.free()
+    error(errno.EALREADY, late.free)
+    same(pool.flush(), 0)
+    receiver.detach()
+
+
+def waiting(c, pool):
+    slots = pool.alloc_many(SLOTS)
+    second = c.attach(POOL)
+
+    def ask(n):
+        return c.send(slabd.ALLOC, struct.pack("<I", n), slabd.WAIT,
+                      second.attachment)
+
+    def cancel(tag):
+        return second.request(slabd.CANCEL, struct.pack("<I", tag))
+
+    error(errno.ENOENT, cancel, 12345)
+    tag = ask(2)
+    slots.pop().free()
+    error(errno.ENOBUFS, pool.alloc)     # nobody overtakes
+    same(cancel(tag).status, 0)
+    error(errno.ECANCELED, c.reply, tag)
+    tag = ask(2)
+    slots.pop().free()
+    error(errno.ENOENT, cancel, tag)     # the grant was faster
+    reply = c.reply(tag)
+    same((reply.status, len(reply.body)), (2, 32))
+    tag = ask(1)
+    second.detach()                      # and gives its two back
+    error(errno.ECANCELED, c.reply, tag)
+    same(len(pool.alloc_many(SLOTS)), 2)
+    for slot in list(pool.slots):
+        slot.free()
+
+
+def flushing(c, pool):
+    slot = pool.alloc()
+    ref = slot.share(1)
+    tag = c.send(slabd.FLUSH, b"", slabd.WAIT, pool.attachment)
+    pool.request(slabd.CANCEL, struct.pack("<I", tag))
+    while tag not in c.replies:
+        c._read()
+    reply = c.replies.pop(tag)
+    same((reply.status, reply.body), (-errno.ECANCELED, b"\1\0\0\0"))
+    tag = c.send(slabd.FLUSH, b"", slabd.WAIT, pool.attachment)
+    same(pool.recall(ref), 1)
+    same(c.reply(tag).status, 0)
+    slot.free()
+
+
+def saying_goodbye(c, pool):
+    other = slabd.Client(PATH)
+    theirs = other.attach(POOL)
+    theirs.alloc_many(SLOTS)
+    error(errno.ENOBUFS, pool.alloc)
+    other.request(slabd.BYE)
+    ended(other.socket)
+    same(len(pool.alloc_many(SLOTS)), SLOTS)
+    for slot in list(pool.slots):
+        slot.free()
+
+
+def occupancy(c):
+    pool, = [p for p in c.document(slabd.STATS)["pools"] if p["name"] == POOL]
+    return {key: pool[key] for key in
+            ("free", "used", "in_flight", "quarantined")}
+
+
+def until(c, **wanted):
+    """The daemon may serve us before it looks at a connection that ended."""
+    deadline = time.monotonic() + 10
+    state = occupancy(c)
+    while not wanted.items() <= state.items():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"got {state}, wanted {wanted}")
+        time.sleep(0.01)
+        state = occupancy(c)
+
+
+def leave_two(told, go):
+    """A process that closes its connection without BYE, and lives on."""
+    try:
+        other = slabd.Client(PATH)
+        other.attach(POOL).alloc_many(2)
+        other.socket.close()
+        os.write(told, b".")
+        os.read(go, 1)
+    finally:
+        os._exit(0)
+
+
+def quarantine(c, pool):
+    go, told = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go[1])
+        leave_two(told[1], go[0])
+    os.close(told[1])
+    same(os.read(told[0], 1), b".")
+    until(c, quarantined=2, free=2)
+    os.close(go[1])
+    os.waitpid(child, 0)
+    until(c, quarantined=0, free=4)
+    os.close(go[0])
+    os.close(told[0])
+
+
+def orphans(c, pool):
+    other = slabd.Client(PATH)
+    ref = other.attach(POOL).alloc().send()
+    other.close()
+    same(occupancy(c)["in_flight"], 1)
+    pool.receive(ref).free()
+    other = slabd.Client(PATH)
+    ref = other.attach(POOL).alloc().send()
+    other.close()
+    same(len(pool.alloc_many(SLOTS)), SLOTS - 1)
+    pool.alloc()                                # makes room
+    error(errno.ESTALE, pool.receive, ref)
+    for slot in list(pool.slots):
+        slot.free()
+
+
+def reconfigure(c, old, new):
+    """Have the daemon read another configuration; the event it sends us."""
+    with open(CONFIG, encoding="utf-8") as file:
+        text = file.read()
+    with open(CONFIG, "w", encoding="utf-8") as file:
+        file.write(text.replace(old, new))
+    c.request(RELOAD)
+    c.request(slabd.PING)
+    event, = c.events
+    c.events.clear()
+    return event
+
+
+def growing(c, pool):
+    kind, attachment, body = reconfigure(c, '"max_segments": 1',
+                                         '"max_segments": 2')
+    same((kind, attachment), (RESIZED, pool.attachment))
+    same(struct.unpack("<QI", body), (2 * SLOTS * pool.slot_size, 2))
+    slots = pool.alloc_many(1024)
+    same(len(slots), SLOTS)             # of the segment that is mapped
+    error(errno.ENOBUFS, pool.alloc)
+    second = c.attach(POOL)             # has the whole region
+    same(second.segments, 2)
+    ref = second.alloc().send()
+    same(ref & 0xFFFFFF in range(SLOTS, 2 * SLOTS), True)
+    error(errno.EREMCHG, pool.receive, ref)
+    for segments in (0, 3):
+        error(errno.EINVAL, pool.request, slabd.EXTEND,
+              struct.pack("<I", segments))
+    pool.request(slabd.EXTEND, struct.pack("<I", 2))
+    same(pool.request(slabd.RECEIVE, refs(ref)).body,
+         refs(ref, (ref & 0xFFFFFF) * pool.slot_size))
+    pool.request(slabd.FREE, refs(ref))
+    second.detach()
+    for slot in slots:
+        slot.free()
+
+
+def retiring(c, pool):
+    slot, sent = pool.alloc_many(2)
+    ref = sent.send()
+    same(reconfigure(c, f'"{POOL}"', '"another"'),
+         (RETIRED, pool.attachment, b""))
+    error(errno.ESHUTDOWN, pool.alloc)
+    error(errno.ESHUTDOWN, pool.alloc, wait=True)
+    error(errno.ESHUTDOWN, c.attach, POOL)
+    pool.receive(ref).free()
+    slot.free()
+
+
+RULES = (first_message, what_ends_a_connection, framed_well_but_wrong,
+         tag_zero, attaching, reading_only, allocating, freeing, sending,
+         sharing, waiting, flushing, saying_goodbye, quarantine, orphans,
+         growing, retiring)
+
+
+def main():
+    with slabd.Client(PATH, "protocol_rules.py") as c:
+        c.socket.settimeout(10)
+        pool = c.attach(POOL)
+        for rule in RULES:
+            try:
+                rule(c, pool)
+                state = occupancy(c)
+                same({**state, "free": 0}, dict.fromkeys(state, 0))
+            except (AssertionError, OSError) as e:
+                raise SystemExit(f"{rule.__name__}: {e}") from e
+
+
+if __name__ == "__main__":
+    main()
