@@ -16,8 +16,7 @@ clients/schema.h: etc/slabd-stats.schema.json
 		    $(srcdir)/etc/slabd-stats.schema.json; } >$@.tmp && \
 	mv $@.tmp $@
 BUILT_SOURCES += clients/schema.h
-CLEANFILES += \
-	clients/schema.h
+CLEANFILES += clients/schema.h clients/schema.h.tmp
 
 noinst_PROGRAMS += clients/examples/filepipe
 clients_examples_filepipe_SOURCES = \

@@ -2,12 +2,11 @@
 # slabd a service, the schema of its statistics, the shell's completion, and what
 # there is to read beside the manual.
 
-dist_doc_DATA = \
-	LICENSE
+dist_doc_DATA = README.md ARCHITECTURE.md SECURITY.md NEWS LICENSE
 dist_pkgdata_DATA = etc/slabd-stats.schema.json
 dist_bashcompletion_DATA = etc/slabctl.bash
 
-systemdsystemunit_DATA =
+systemdsystemunit_DATA = etc/slabd.service etc/slabd.socket
 sysusersdir = $(prefix)/lib/sysusers.d
 tmpfilesdir = $(prefix)/lib/tmpfiles.d
 

@@ -46,4 +46,5 @@ lib_libslabd_la_LDFLAGS += -Wl,-z,defs
 endif
 
 include_HEADERS += lib/slab.h lib/slab.hpp lib/slabd.h lib/slabd.hpp
+pkgconfig_DATA += lib/slab.pc lib/slabd.pc
 EXTRA_DIST += lib/libslabd.map

@@ -68,6 +68,7 @@ check-local:
 	@false
 endif
 dist_check_SCRIPTS += $(script_tests) tests/e2e/protocol_rules.py
+dist_noinst_SCRIPTS += quickstart .ci/run
 EXTRA_DIST += tests/run-test tests/core/freestanding.c tests/e2e/lib.sh \
 	tests/e2e/schema.py tests/e2e/expected
 
@@ -147,8 +148,7 @@ tests/e2e/overview.c: man/slabd.7
 	    sed 's/\\e/\\/g; s/\\-/-/g; s/\\&//g' >$@.tmp && mv $@.tmp $@
 nodist_tests_e2e_overview_SOURCES = tests/e2e/overview.c
 tests_e2e_overview_LDADD = lib/libslabd.la
-CLEANFILES += \
-	tests/e2e/overview.c
+CLEANFILES += tests/e2e/overview.c tests/e2e/overview.c.tmp
 
 tests_stress_kill_SOURCES = tests/stress/kill.c tests/core/random.h \
 	$(raw_sources)
