@@ -118,14 +118,33 @@ first_absent(const struct pool *p)
 }
 
 /*
+ * Memory again for what a client has cut off of an attached segment, from
+ * `size` on, and for no page before that: a failed attach leaves a hole.
+ */
+static void
+restore_segment(struct pool *p, uint32_t segment, uint64_t size)
+{
+	uint64_t at, bytes, from = size & ~(PAGE_BYTES - 1);
+
+	page_range(p, segment, segment, &at, &bytes);
+	if (p->segments[segment].state != LEDGER_ATTACHED || at + bytes <= from)
+		return;
+	if (at < from) {
+		bytes -= from - at;
+		at = from;
+	}
+	submit(p, segment, HELPER_ATTACH, p->region.fd, at, bytes);
+}
+
+/*
  * A client that may write can make the region shorter or longer. It gets its
- * size back, and the attached segments memory again: what was in them is lost,
- * but nobody meets a SIGBUS from then on.
+ * size back, and attached segments their memory: what was cut off is lost, but
+ * nobody meets a SIGBUS from then on.
  */
 static void
 restore_size(struct pool *p)
 {
-	uint64_t at, bytes, size;
+	uint64_t size;
 	int err = region_size(&p->region, &size);
 
 	if (err == 0 && size == p->region.bytes)
@@ -137,13 +156,10 @@ restore_size(struct pool *p)
 	    "client has changed it%s",
 	    p->conf.name, (unsigned long long)size,
 	    (unsigned long long)p->region.bytes,
-	    err == 0 ? ", and what lay beyond is lost" : "");
-	for (uint32_t i = 0; err == 0 && i < p->segments_high; i++) {
-		if (p->segments[i].state != LEDGER_ATTACHED)
-			continue;
-		page_range(p, i, i, &at, &bytes);
-		submit(p, i, HELPER_ATTACH, p->region.fd, at, bytes);
-	}
+	    err == 0 && size < p->region.bytes ? ", and what lay beyond is lost"
+					       : "");
+	for (uint32_t i = 0; err == 0 && i < p->segments_high; i++)
+		restore_segment(p, i, size);
 }
 
 /* Ask the helper for the memory of one more segment. */
@@ -444,8 +460,6 @@ segments_scrub(struct pool *p)
 	uint64_t due = p->segments_attached * (segment_bytes(p) + PAGE_BYTES);
 	uint32_t first = p->segments_max;
 
-	if (p->jobs > 0)
-		return;
 	restore_size(p);
 	if (p->jobs > 0 || region_allocated(p->region.fd) <= due)
 		return;

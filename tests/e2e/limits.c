@@ -463,6 +463,38 @@ Test(limits, out_of_descriptors)
 	raw_close(&r[0]);
 }
 
+/* What was not cut off keeps its content; nor does a longer region harm it. */
+Test(limits, a_region_that_was_cut_in_part)
+{
+	struct raw bad, good;
+	struct raw_pool p, q;
+	char *memory;
+	off_t sizes[2] = {4096, 0};
+
+	serve("\"pools\": [{\"name\": \"p\", \"slot_size\": 4096, "
+	      "\"slots_per_segment\": 8, \"max_segments\": 1}]");
+	login(&bad, "bad");
+	cr_assert_eq(raw_attach(&bad, "p", 0, &p), 0);
+	sizes[1] = (off_t)p.bytes + 1;
+	login(&good, "good");
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(raw_attach(&good, "p", 0, &q), 0);
+		memory = mmap(
+		    NULL, q.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, q.fd, 0);
+		cr_assert_neq(memory, MAP_FAILED);
+		memset(memory, 7, q.bytes);
+		cr_assert_eq(ftruncate(p.fd, sizes[i]), 0);
+		cr_assert_eq(raw_audit(&good), -EUCLEAN);
+		stats_of(&good, "p");
+		cr_assert_eq(raw_audit(&good), 0);
+		cr_assert_eq(memory[4095], 7);
+		cr_assert_eq(memory[q.bytes - 1], i == 0 ? 0 : 7);
+		munmap(memory, q.bytes);
+		close(q.fd);
+	}
+	close(p.fd);
+}
+
 /*
  * A writer can make the region shorter. It is found by the audit, and whoever
  * attaches next finds the full size, with memory in what is attached.
