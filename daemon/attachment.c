@@ -213,7 +213,8 @@ attachment_new(struct attachment **out, struct pool *p, struct client *client,
 	return 0;
 }
 
-struct attachment *
+/* Where the orphans of this user are booked; NULL: no room. */
+static struct attachment *
 attachment_orphans(struct attachment *sender)
 {
 	struct pool *p = sender->pool;

@@ -95,7 +95,7 @@ client_detach(struct client *c, uint32_t number)
 	c->attachments[number - 1] = NULL;
 }
 
-bool
+static bool
 client_is_attached(const struct client *c)
 {
 	for (uint32_t i = 0; i < c->nattachments; i++)

@@ -120,7 +120,6 @@ uint32_t client_attach(struct client *, struct attachment *);
 void client_detach(struct client *, uint32_t number);
 /* Ends all its attachments: what they held is free, what they sent orphaned. */
 void client_detach_all(struct client *);
-bool client_is_attached(const struct client *);
 
 bool client_is_admin(const struct client *);
 uid_t client_uid(const struct client *);

@@ -217,7 +217,8 @@ pool_take_back(struct attachment *a, uint32_t slot, uint32_t now)
 	p->reclaimed_total++;
 }
 
-uint32_t
+/* Slots it could be granted now, others' reserves respected. */
+static uint32_t
 pool_available(const struct pool *p, const struct attachment *a)
 {
 	uint32_t others = p->owed - attachment_owed(a);

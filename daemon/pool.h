@@ -179,8 +179,6 @@ int pool_each_holder(const struct pool *, uint32_t slot,
     int (*visit)(void *arg, uint32_t slot, unsigned holder), void *arg);
 /* True when the slot lies in an attached segment. */
 bool pool_slot_attached(const struct pool *, uint32_t slot);
-/* Slots `attachment` could be granted now, others' reserves respected. */
-uint32_t pool_available(const struct pool *, const struct attachment *);
 
 /* The helper has finished a job of this pool; frees a closed one's rest. */
 void pool_job_done(
@@ -272,8 +270,6 @@ uint32_t attachment_quota_left(const struct attachment *);
 /* Account for a change of `held` and `open` slots in `segment`. */
 void attachment_charge(
     struct attachment *, uint32_t segment, int held, int open, int charged);
-/* Where the orphans of this user are booked; NULL: no room. */
-struct attachment *attachment_orphans(struct attachment *sender);
 /* After fewer of its slots are open: flushes end, empty orphanages close. */
 void attachment_settled(struct attachment *);
 /* Slots of the reserve this attachment does not have yet. */
