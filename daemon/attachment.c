@@ -11,6 +11,7 @@
 
 #include "client.h"
 #include "daemon.h"
+#include "lanes.h"
 #include "pool.h"
 
 uint32_t
@@ -38,20 +39,6 @@ attachment_quota_left(const struct attachment *a)
 		left = left < users ? left : users;
 	}
 	return left;
-}
-
-void
-attachment_charge(
-    struct attachment *a, uint32_t segment, int held, int open, int charged)
-{
-	uint32_t owed = attachment_owed(a);
-
-	a->held += (uint32_t)held;
-	a->open += (uint32_t)open;
-	a->charged += (uint32_t)charged;
-	a->stakes[segment] += (uint32_t)charged;
-	a->account->slots += (uint32_t)charged;
-	a->pool->owed += attachment_owed(a) - owed;
 }
 
 static struct account *
@@ -143,6 +130,8 @@ attachment_free(struct attachment *a)
 {
 	struct pool *p = a->pool;
 
+	lane_unlink(a->lane);
+	lane_close(a->lane);
 	p->ledger.attachments[a->holder - 1] =
 	    (struct ledger_attachment){.state = LEDGER_NOBODY};
 	p->attachments[a->holder - 1] = NULL;
@@ -209,13 +198,15 @@ attachment_new(struct attachment **out, struct pool *p, struct client *client,
 	p->owed += attachment_owed(a);
 	ledger_enter(a, LEDGER_LIVE);
 	*out = a;
+	lanes_tune(p);
 	segments_grow(p);
 	return 0;
 }
 
-/* Where the orphans of this user are booked; NULL: no room. */
+/* Where the orphans of this user are booked; NULL: there are to be none, or
+ * there is no room. */
 static struct attachment *
-attachment_orphans(struct attachment *sender)
+orphanage(struct attachment *sender)
 {
 	struct pool *p = sender->pool;
 	struct account *account = sender->account;
@@ -223,6 +214,8 @@ attachment_orphans(struct attachment *sender)
 	unsigned holder = free_holder(p, p->conf.max_clients + 1, all + 1);
 	struct attachment *a = account->orphans;
 
+	if (p->conf.orphan_seconds == 0)
+		return NULL;
 	if (a != NULL || holder == 0)
 		return a;
 	a = attachment_blank(p, account->uid, holder);
@@ -270,8 +263,7 @@ static void
 abandon_open(struct attachment *a, uint32_t slot)
 {
 	struct pool *p = a->pool;
-	struct attachment *orphans =
-	    p->conf.orphan_seconds > 0 ? attachment_orphans(a) : NULL;
+	struct attachment *orphans = orphanage(a);
 	struct change c;
 
 	change_begin(&c, p, slot, orphans);
@@ -316,12 +308,47 @@ unset_quarantine(struct attachment *a)
 	a->pool->quarantined_row[bit / 64] &= ~(UINT64_C(1) << bit % 64);
 }
 
+/*
+ * What it published counts, and so do records that others published about what
+ * it sent. All lanes are read, because its records may build on theirs.
+ */
+static void
+read_last_words(struct attachment *a)
+{
+	pool_look_at_clock();
+	lanes_sweep(a->pool);
+	if (a->lane == NULL)
+		return;
+	lane_count(a->lane);
+	/* What it had ahead it never used. */
+	lane_take_back(a->lane);
+}
+
+static void
+revoke_open(struct attachment *a, uint32_t slot)
+{
+	bool held, open;
+
+	pool_stake(a->pool, slot, a, &held, &open);
+	if (open)
+		claims_revoke(a->pool, slot);
+}
+
 void
 attachment_end(struct attachment *a)
 {
 	struct pool *p = a->pool;
 
 	waiters_end(a, -ECANCELED);
+	read_last_words(a);
+	/* It has ended, or said that it has done with them. */
+	if (a->lane != NULL)
+		lane_empty(a->lane);
+	/* What nobody inherits ends here: no one may take it any more. */
+	if (a->open > 0 && orphanage(a) == NULL) {
+		each_stake(a, revoke_open);
+		claims_settle(p);
+	}
 	a->ended = pool_now();
 	each_stake(a, abandon);
 	if (a->quarantined)
@@ -329,6 +356,7 @@ attachment_end(struct attachment *a)
 	p->owed -= attachment_owed(a);
 	p->clients--;
 	attachment_free(a);
+	lanes_tune(p);
 	waiters_serve(p);
 	if (p->state == POOL_RETIRED && p->clients == 0)
 		daemon_pool_idle(p->daemon, p);
@@ -347,6 +375,9 @@ attachment_forget(struct attachment *a)
 		TAILQ_REMOVE(&a->flushes, w, entry);
 		free(w);
 	}
+	if (a->pool->daemon->force)
+		lane_unlink(a->lane);
+	lane_close(a->lane);
 	a->pool->attachments[a->holder - 1] = NULL;
 	account_put(a->account);
 	free(a->stakes);
@@ -372,6 +403,10 @@ attachment_quarantine(struct attachment *a)
 	unsigned bit = a->holder - 1;
 
 	waiters_end(a, -ECANCELED);
+	read_last_words(a);
+	/* What it writes from now on is nobody's business. */
+	lane_unlink(a->lane);
+	lane_close(a->lane);
 	each_stake(a, uncount);
 	p->owed -= attachment_owed(a);
 	a->quarantined = true;

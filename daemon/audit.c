@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lanes.h"
 #include "pool.h"
 
 struct tally {
@@ -170,6 +171,20 @@ audit_counts(const struct pool *p, struct tally *t)
 	return 0;
 }
 
+/* No grant is half made. What became of the others only their clients know. */
+static int
+audit_lanes(const struct pool *p, struct tally *t)
+{
+	uint32_t mask = p->lane_geometry.grants - 1;
+	const struct lane_end *e;
+
+	LIST_FOREACH (e, &p->lanes, entry)
+		if (e->mirror->words[e->mirror->grant_tail & mask] != 0)
+			return contradiction(t, "holder %u: half a grant",
+			    e->attachment->holder);
+	return 0;
+}
+
 int
 pool_audit(const struct pool *p, char *why, size_t len)
 {
@@ -194,6 +209,8 @@ pool_audit(const struct pool *p, char *why, size_t len)
 		err = audit_attachments(p, &t);
 	if (err == 0)
 		err = audit_accounts(p, &t);
+	if (err == 0)
+		err = audit_lanes(p, &t);
 	free(t.of);
 	return err;
 }

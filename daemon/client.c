@@ -116,17 +116,22 @@ set_mask(struct client *c)
 }
 
 static void
+drop_first(struct client *c)
+{
+	struct message *m = TAILQ_FIRST(&c->queue);
+
+	TAILQ_REMOVE(&c->queue, m, entry);
+	c->queued--;
+	for (unsigned i = 0; i < m->passed.n; i++)
+		close(m->passed.fds[i]);
+	free(m);
+}
+
+static void
 drop_queue(struct client *c)
 {
-	struct message *m;
-
-	while ((m = TAILQ_FIRST(&c->queue)) != NULL) {
-		TAILQ_REMOVE(&c->queue, m, entry);
-		if (m->fd >= 0)
-			close(m->fd);
-		free(m);
-	}
-	c->queued = 0;
+	while (!TAILQ_EMPTY(&c->queue))
+		drop_first(c);
 }
 
 /* Their readers have had the time; the memory is the daemon's. */
@@ -283,31 +288,49 @@ client_fail(struct client *c, const char *why)
 }
 
 static ssize_t
-send_now(int fd, const void *bytes, size_t len, int passed)
+send_now(
+    int fd, const void *bytes, size_t len, const struct descriptors *passed)
 {
 	struct iovec iov = {(void *)(uintptr_t)bytes, len};
 	union {
 		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
+		char room[CMSG_SPACE(sizeof(passed->fds))];
 	} control;
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	struct cmsghdr *cmsg;
+	size_t size;
 
-	if (passed < 0)
+	if (passed == NULL || passed->n == 0)
 		return send(fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	size = passed->n * sizeof(int);
 	memset(&control, 0, sizeof(control));
 	msg.msg_control = control.room;
-	msg.msg_controllen = sizeof(control.room);
+	msg.msg_controllen = CMSG_SPACE(size);
 	cmsg = CMSG_FIRSTHDR(&msg);
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &passed, sizeof(int));
+	cmsg->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(cmsg), passed->fds, size);
 	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* Duplicates of all, or of as many as there may be: false. */
+static bool
+duplicate(struct descriptors *to, const struct descriptors *from)
+{
+	to->n = 0;
+	while (from != NULL && to->n < from->n) {
+		to->fds[to->n] = fcntl(from->fds[to->n], F_DUPFD_CLOEXEC, 3);
+		if (to->fds[to->n] < 0)
+			return false;
+		to->n++;
+	}
+	return true;
+}
+
 static void
-enqueue(struct client *c, const void *bytes, size_t len, int fd)
+enqueue(struct client *c, const void *bytes, size_t len,
+    const struct descriptors *passed)
 {
 	struct message *m;
 
@@ -321,12 +344,11 @@ enqueue(struct client *c, const void *bytes, size_t len, int fd)
 		return;
 	}
 	m->len = len;
-	m->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	memcpy(m->bytes, bytes, len);
 	TAILQ_INSERT_TAIL(&c->queue, m, entry);
 	if (c->queued++ == 0)
 		set_mask(c);
-	if (fd >= 0 && m->fd < 0)
+	if (!duplicate(&m->passed, passed))
 		client_fail(c, "cannot be sent a descriptor");
 }
 
@@ -335,11 +357,12 @@ enqueue(struct client *c, const void *bytes, size_t len, int fd)
  * daemon one, so it gets a deadline.
  */
 static int
-transmit(struct client *c, const void *bytes, size_t len, int fd)
+transmit(struct client *c, const void *bytes, size_t len,
+    const struct descriptors *passed)
 {
-	if (send_now(c->fd, bytes, len, fd) < 0)
+	if (send_now(c->fd, bytes, len, passed) < 0)
 		return -errno;
-	if (fd >= 0) {
+	if (passed != NULL && passed->n > 0) {
 		c->fd_replies++;
 		c->fd_bytes = 0;
 		timer_start(
@@ -350,19 +373,20 @@ transmit(struct client *c, const void *bytes, size_t len, int fd)
 }
 
 void
-client_send(struct client *c, const void *bytes, size_t len, int fd)
+client_send(struct client *c, const void *bytes, size_t len,
+    const struct descriptors *passed)
 {
 	int err;
 
 	if (c->ending || c->fd < 0)
 		return;
 	if (!TAILQ_EMPTY(&c->queue)) {
-		enqueue(c, bytes, len, fd);
+		enqueue(c, bytes, len, passed);
 		return;
 	}
-	err = transmit(c, bytes, len, fd);
+	err = transmit(c, bytes, len, passed);
 	if (err == -EAGAIN || err == -EINTR || err == -ENOBUFS)
-		enqueue(c, bytes, len, fd);
+		enqueue(c, bytes, len, passed);
 	else if (err != 0 && err != -EPIPE && err != -ECONNRESET)
 		client_fail(c, strerror(-err));
 }
@@ -390,7 +414,7 @@ client_event(struct client *c, enum wire_type type, uint32_t attachment,
 		wire_put_u64(&w, p->region.bytes);
 		wire_put_u32(&w, p->segments_max);
 	}
-	client_send(c, bytes, w.len, -1);
+	client_send(c, bytes, w.len, NULL);
 }
 
 /* True when the queue is empty. */
@@ -401,17 +425,13 @@ flush_queue(struct client *c)
 	int err;
 
 	while ((m = TAILQ_FIRST(&c->queue)) != NULL) {
-		err = transmit(c, m->bytes, m->len, m->fd);
+		err = transmit(c, m->bytes, m->len, &m->passed);
 		if (err != 0) {
 			if (err != -EAGAIN && err != -EINTR)
 				client_fail(c, strerror(-err));
 			return false;
 		}
-		TAILQ_REMOVE(&c->queue, m, entry);
-		c->queued--;
-		if (m->fd >= 0)
-			close(m->fd);
-		free(m);
+		drop_first(c);
 	}
 	set_mask(c);
 	return true;
@@ -546,7 +566,7 @@ turn_away(int fd, int err, const char *why)
 
 	wire_begin(&w, bytes, sizeof(bytes), &h);
 	wire_put_bytes(&w, why, strlen(why));
-	send_now(fd, bytes, w.len, -1);
+	send_now(fd, bytes, w.len, NULL);
 	/* Closed over an unread hello, the socket would say ECONNRESET. */
 	shutdown(fd, SHUT_RD);
 	while (recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)

@@ -47,11 +47,17 @@ enum client_state {
 	CLIENT_GONE, /* but for descriptors its peer has not read */
 };
 
+/* Descriptors that go with a message. */
+struct descriptors {
+	unsigned n;
+	int fds[WIRE_FDS_MAX];
+};
+
 /* A message the socket had no room for. */
 struct message {
 	TAILQ_ENTRY(message) entry;
 	size_t len;
-	int fd; /* own duplicate, -1: none */
+	struct descriptors passed; /* our own duplicates */
 	uint8_t bytes[];
 };
 
@@ -101,10 +107,11 @@ void clients_forget(struct daemon *);
 void client_fail(struct client *, const char *why);
 
 /*
- * Sends or queues one message, with a descriptor (-1: none) that stays the
+ * Sends or queues one message, with descriptors (NULL: none) that stay the
  * caller's.
  */
-void client_send(struct client *, const void *bytes, size_t len, int fd);
+void client_send(
+    struct client *, const void *bytes, size_t len, const struct descriptors *);
 /* Whether a reply with descriptors may be sent: the last ones were read. */
 bool client_reads_fds(struct client *);
 /* Takes over a document's descriptor that was sent, to empty it in time. */

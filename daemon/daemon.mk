@@ -7,6 +7,7 @@ config_sources = \
 	daemon/schema.c daemon/schema.h
 platform_sources = \
 	daemon/event.c daemon/event.h \
+	daemon/guard.c daemon/guard.h \
 	daemon/headroom.c daemon/headroom.h \
 	daemon/helper.c daemon/helper.h \
 	daemon/instance.c daemon/instance.h \
@@ -18,9 +19,16 @@ platform_sources = \
 pool_sources = \
 	daemon/attachment.c \
 	daemon/audit.c \
+	daemon/claims.c daemon/claims.h \
+	daemon/drain.c \
+	daemon/grants.c \
+	daemon/lanes.c daemon/lanes.h \
 	daemon/orphan.c \
+	daemon/parked.c \
+	daemon/run.c \
 	daemon/pool.c daemon/pool.h \
 	daemon/segment.c \
+	daemon/slot.h \
 	daemon/waiter.c
 service_sources = \
 	daemon/client.c daemon/client.h \

@@ -19,6 +19,7 @@
 #include "daemon.h"
 #include "document.h"
 #include "event.h"
+#include "lanes.h"
 #include "pool.h"
 
 #define ROOM_MAX (1 << 26) /* bytes reserved for printing at first */
@@ -155,6 +156,7 @@ static void
 add_pool(cJSON *pools, const struct pool *p)
 {
 	cJSON *o = append_object(pools);
+	uint32_t cached = pool_cached(p);
 
 	add_text(o, "name", p->conf.name);
 	add_text(o, "state", p->state == POOL_READY ? "ready" : "retired");
@@ -165,8 +167,8 @@ add_pool(cJSON *pools, const struct pool *p)
 	add_u64(o, "segments_max", p->segments_max);
 	add_u64(o, "slots", p->slots);
 	add_u64(o, "free", p->count[SLOT_FREE]);
-	add_u64(o, "used", p->count[SLOT_USED]);
-	add_u64(o, "cached", 0);
+	add_u64(o, "used", p->count[SLOT_USED] - cached);
+	add_u64(o, "cached", cached);
 	add_u64(o, "in_flight", p->count[SLOT_IN_FLIGHT]);
 	add_u64(o, "quarantined", p->count[SLOT_QUARANTINED]);
 	add_u64(o, "used_max", p->used_max);
@@ -186,6 +188,7 @@ add_client(cJSON *clients, const struct client *c)
 {
 	cJSON *o = append_object(clients), *pools, *pool;
 	const struct attachment *a;
+	uint32_t cached;
 
 	add_u64(o, "id", c->id);
 	add_u64(o, "pid", (uint64_t)c->peer.pid);
@@ -199,12 +202,26 @@ add_client(cJSON *clients, const struct client *c)
 		a = c->attachments[i];
 		if (a == NULL)
 			continue;
+		cached = attachment_cached(a);
 		pool = append_object(pools);
 		add_text(pool, "name", a->pool->conf.name);
-		add_u64(pool, "held", a->held);
-		add_u64(pool, "cached", 0);
+		add_u64(pool, "held", a->held - cached);
+		add_u64(pool, "cached", cached);
 		add_u64(pool, "in_flight", a->open);
 	}
+}
+
+/* What lies in lanes counts, and so do the clients' own counts. */
+static void
+bring_up_to_date(struct pool *p)
+{
+	struct lane_end *e;
+
+	segments_scrub(p);
+	lanes_sweep(p);
+	LIST_FOREACH (e, &p->lanes, entry)
+		lane_count(e);
+	pool_note_used(p);
 }
 
 char *
@@ -220,7 +237,7 @@ document_stats(struct daemon *d)
 	add_daemon(root, d);
 	pools = add_array(root, "pools");
 	TAILQ_FOREACH (p, &d->pools, entry) {
-		segments_scrub(p);
+		bring_up_to_date(p);
 		add_pool(pools, p);
 		room += 512 + 64 * (size_t)p->segments_attached;
 	}
@@ -242,6 +259,7 @@ static void
 add_identity(cJSON *o, const struct attachment *a)
 {
 	const struct client *c = a->client;
+	uint32_t cached = attachment_cached(a);
 
 	add_u64(o, "attachment", a->holder);
 	add_u64(o, "client", c != NULL ? c->id : 0);
@@ -250,8 +268,8 @@ add_identity(cJSON *o, const struct attachment *a)
 	add_text(o, "comm", c != NULL ? c->peer.comm : "");
 	add_text(o, "label", c != NULL ? c->label : "");
 	add_text(o, "state", holder_state(a));
-	add_u64(o, "held", a->held);
-	add_u64(o, "cached", 0);
+	add_u64(o, "held", a->held - cached);
+	add_u64(o, "cached", cached);
 	add_u64(o, "in_flight", a->open);
 }
 

@@ -20,7 +20,7 @@
 
 #define HELPER_STEP   (UINT64_C(64) << 20) /* bytes in one fallocate */
 #define HELPER_WINDOW 8 /* jobs sent and not answered, so no send fills up */
-#define HELPER_SOCKET_FD                                     \
+#define HELPER_SOCKET_FD \
 	3 /* in the helper: the only one beside the standard \
 	   */
 

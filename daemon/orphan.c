@@ -74,7 +74,7 @@ prune(struct pool *p)
 	}
 }
 
-/* Close one orphan; 1 when that made its slot free. */
+/* Close one orphan, whose claim is revoked; 1 when that made its slot free. */
 static uint32_t
 expire(struct pool *p, uint64_t ref)
 {
@@ -99,6 +99,7 @@ orphan_add(struct pool *p, uint64_t ref)
 	struct orphan *o = calloc(1, sizeof(*o));
 
 	if (o == NULL) {
+		claims_revoke(p, ref_slot(ref));
 		expire(p, ref);
 		return;
 	}
@@ -123,37 +124,73 @@ orphans_slots(const struct pool *p)
 	return slots;
 }
 
+/* Nobody can take the first `n` any more. */
+static void
+revoke_first(struct pool *p, uint32_t n)
+{
+	struct orphan *o;
+
+	TAILQ_FOREACH (o, &p->orphans, entry) {
+		if (n-- == 0)
+			break;
+		if (booked(p, o->ref) != NULL)
+			claims_revoke(p, ref_slot(o->ref));
+	}
+	claims_settle(p);
+}
+
+/* Closes the first; 1 when that made its slot free. */
+static uint32_t
+expire_first(struct pool *p)
+{
+	struct orphan *o = TAILQ_FIRST(&p->orphans);
+	uint64_t ref = o->ref;
+
+	forget(p, o);
+	return expire(p, ref);
+}
+
 uint32_t
 orphans_evict(struct pool *p, uint32_t n)
 {
-	struct orphan *o;
-	uint64_t ref;
-	uint32_t freed = 0;
+	uint32_t freed = 0, part;
 
-	while (freed < n && (o = TAILQ_FIRST(&p->orphans)) != NULL) {
-		ref = o->ref;
-		forget(p, o);
-		freed += expire(p, ref);
+	while (freed < n && !TAILQ_EMPTY(&p->orphans)) {
+		part = n - freed;
+		revoke_first(p, part);
+		while (part-- > 0 && !TAILQ_EMPTY(&p->orphans))
+			freed += expire_first(p);
 	}
 	return freed;
+}
+
+/* How many have had their time, up to a portion. */
+static uint32_t
+due(const struct pool *p)
+{
+	uint64_t now = loop_now_ms();
+	struct orphan *o;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH (o, &p->orphans, entry) {
+		if (n == PORTION || o->expires > now)
+			break;
+		n++;
+	}
+	return n;
 }
 
 void
 orphans_expire(void *arg)
 {
 	struct pool *p = arg;
-	uint64_t now = loop_now_ms(), ref;
-	struct orphan *o;
-
 	/* In portions: there may be a million, and others are waiting. */
-	for (int n = 0; n < PORTION; n++) {
-		o = TAILQ_FIRST(&p->orphans);
-		if (o == NULL || o->expires > now)
-			break;
-		ref = o->ref;
-		forget(p, o);
-		expire(p, ref);
-	}
+	uint32_t n = due(p);
+
+	pool_look_at_clock();
+	revoke_first(p, n);
+	while (n-- > 0 && !TAILQ_EMPTY(&p->orphans))
+		expire_first(p);
 	arm(p);
 	waiters_serve(p);
 }

@@ -19,21 +19,25 @@
 #include "event.h"
 #include "helper.h"
 #include "instance.h"
+#include "lanes.h"
 #include "log.h"
 #include "pool.h"
+#include "slot.h"
 #include "wire.h"
 
 /* Users whose orphans are booked apart; beyond that they expire at once. */
 #define ORPHAN_HOLDERS 64u
 
-uint32_t
-pool_now(void)
+uint32_t pool_clock;
+
+void
+pool_look_at_clock(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_BOOTTIME, &now);
-	return (uint32_t)((uint64_t)now.tv_sec * 10 +
-			  (uint64_t)now.tv_nsec / 100000000);
+	pool_clock = (uint32_t)((uint64_t)now.tv_sec * 10 +
+				(uint64_t)now.tv_nsec / 100000000);
 }
 
 bool
@@ -125,9 +129,8 @@ pool_each_holder(const struct pool *p, uint32_t slot,
 	return w.state == LEDGER_FREE ? 0 : visit(arg, slot, w.holder);
 }
 
-/* Who sent what is in flight or shared; NULL: nobody any more. */
-static struct attachment *
-sender_of(const struct pool *p, uint32_t slot)
+struct attachment *
+pool_sender(const struct pool *p, uint32_t slot)
 {
 	struct ledger_word w = ledger_word(&p->ledger, slot);
 	unsigned holder = w.holder;
@@ -146,7 +149,7 @@ change_begin(
 	*c = (struct change){.pool = p, .slot = slot};
 	c->class_before = pool_class(p, slot);
 	c->party[0] = party;
-	c->party[1] = sender_of(p, slot);
+	c->party[1] = pool_sender(p, slot);
 	if (c->party[1] == party)
 		c->party[1] = NULL;
 	for (int i = 0; i < 2; i++)
@@ -164,7 +167,7 @@ settle_party(const struct change *c, int i)
 	pool_stake(c->pool, c->slot, a, &held, &open);
 	if (held == c->held[i] && open == c->open[i])
 		return;
-	attachment_charge(a, ledger_segment_of(&c->pool->ledger, c->slot),
+	slot_charge(a, ledger_segment_of(&c->pool->ledger, c->slot),
 	    held - c->held[i], open - c->open[i],
 	    (held || open) - (c->held[i] || c->open[i]));
 }
@@ -173,26 +176,15 @@ static void
 settle_class(struct pool *p, uint32_t slot, enum slot_class before,
     enum slot_class after)
 {
-	uint32_t segment = ledger_segment_of(&p->ledger, slot);
-	uint32_t index = slot - segment * p->conf.slots_per_segment;
-	struct segment *s = &p->segments[segment];
-	int err;
+	struct place at;
 
 	if (after == before)
 		return;
-	p->count[before]--;
-	p->count[after]++;
-	if (p->count[SLOT_USED] > p->used_max)
-		p->used_max = p->count[SLOT_USED];
-	if (after != SLOT_FREE)
-		return;
-	err = slab_seg_give(&s->core, index);
-	assert(err == 0);
-	(void)err;
-	p->roomy[segment / 64] |= UINT64_C(1) << segment % 64;
-	if (slab_seg_used(&s->core) == 0)
-		p->segments_empty++;
-	segments_shrink_later(p);
+	if (after != SLOT_FREE) {
+		p->count[before]--;
+		p->count[after]++;
+	} else if (place_of(p, slot, &at))
+		slot_release(p, &at, before);
 }
 
 void
@@ -211,7 +203,7 @@ pool_take_back(struct attachment *a, uint32_t slot, uint32_t now)
 	struct pool *p = a->pool;
 
 	ledger_reclaim(&p->ledger, slot, a->holder, now);
-	attachment_charge(a, ledger_segment_of(&p->ledger, slot), -1, 0, -1);
+	slot_charge(a, ledger_segment_of(&p->ledger, slot), -1, 0, -1);
 	settle_class(
 	    p, slot, a->quarantined ? SLOT_QUARANTINED : SLOT_USED, SLOT_FREE);
 	p->reclaimed_total++;
@@ -224,27 +216,6 @@ pool_available(const struct pool *p, const struct attachment *a)
 	uint32_t others = p->owed - attachment_owed(a);
 
 	return p->count[SLOT_FREE] > others ? p->count[SLOT_FREE] - others : 0;
-}
-
-/* Grants one free slot of `segment`; there is one. */
-static uint64_t
-grant(struct attachment *a, uint32_t segment, uint32_t now)
-{
-	struct pool *p = a->pool;
-	struct segment *s = &p->segments[segment];
-	int index = slab_seg_take(&s->core);
-
-	assert(index >= 0);
-	if (slab_seg_used(&s->core) == 1)
-		p->segments_empty--;
-	if (slab_seg_state(&s->core) == SLAB_FULL)
-		p->roomy[segment / 64] &= ~(UINT64_C(1) << segment % 64);
-	p->count[SLOT_FREE]--;
-	p->count[SLOT_USED]++;
-	attachment_charge(a, segment, 1, 0, 1);
-	return ledger_grant(&p->ledger,
-	    segment * p->conf.slots_per_segment + (uint32_t)index, a->holder,
-	    now);
 }
 
 int
@@ -302,75 +273,180 @@ int
 pool_alloc(struct attachment *a, uint32_t n, bool exact, uint64_t *refs)
 {
 	struct pool *p = a->pool;
-	uint32_t now = pool_now();
 	int room = grantable(a, n, exact), segment;
+	struct place at;
 
 	if (room <= 0)
 		return room;
 	for (int i = 0; i < room; i++) {
 		segment = segments_pick(p, a->segments_seen);
 		assert(segment >= 0);
-		refs[i] = grant(a, (uint32_t)segment, now);
+		at.number = (uint32_t)segment;
+		at.segment = &p->segments[segment];
+		slot_take(&at);
+		refs[i] = slot_next_ref(p, &at);
+		place_put(&at, LEDGER_HELD, a->holder, ref_version(refs[i]));
+		slot_count_granted(a, at.number, 1);
 	}
-	if (p->count[SLOT_USED] > p->used_max)
-		p->used_max = p->count[SLOT_USED];
-	a->allocs_total += (uint32_t)room;
+	pool_note_used(p);
 	p->allocs_total += (uint32_t)room;
 	return room;
+}
+
+bool
+pool_can_alloc(const struct attachment *a, uint32_t n, bool exact)
+{
+	uint32_t least = exact ? n : 1;
+
+	return attachment_quota_left(a) >= least && room_for(a) >= least;
+}
+
+uint32_t
+pool_spare(const struct attachment *a)
+{
+	const struct pool *p = a->pool;
+	uint32_t room = room_for(a), keep = 0;
+
+	/* Nobody's stock shall make the pool grow. */
+	if (p->segments_attached < p->segments_max)
+		keep = segments_low_water(p);
+	return room > keep ? (room - keep) / 2 : 0;
+}
+
+uint32_t
+attachment_cached(const struct attachment *a)
+{
+	uint32_t n;
+
+	if (a->lane == NULL)
+		return 0;
+	n = lane_stock(a->lane) + lane_magazines(a->lane);
+	return n < a->held ? n : a->held;
+}
+
+uint32_t
+pool_cached(const struct pool *p)
+{
+	const struct lane_end *e;
+	uint32_t n = 0;
+
+	LIST_FOREACH (e, &p->lanes, entry)
+		n += attachment_cached(e->attachment);
+	/* The clients' word for it is not to be relied on. */
+	return n < p->count[SLOT_USED] ? n : p->count[SLOT_USED];
+}
+
+void
+pool_note_used(struct pool *p)
+{
+	uint32_t used = p->count[SLOT_USED];
+
+	/* To count what is cached costs a look at every client. */
+	if (used > p->used_max)
+		used -= pool_cached(p);
+	if (used > p->used_max)
+		p->used_max = used;
+}
+
+void
+pool_reject(struct attachment *a)
+{
+	a->rejected_total++;
+	a->pool->rejected_total++;
 }
 
 static int
 rejected(struct attachment *a, int err)
 {
-	a->rejected_total++;
-	a->pool->rejected_total++;
+	pool_reject(a);
 	return err;
 }
 
 /* 0, or the refusal for a ref whose slot no segment has. */
 static int
-check_ref(struct attachment *a, uint64_t ref, int if_free)
+find(struct attachment *a, uint64_t ref, int if_free, struct place *at)
 {
 	const struct pool *p = a->pool;
-	uint32_t slot = ref_slot(ref);
 
-	if (ledger_segment_of(&p->ledger, slot) >= p->segments_max)
-		return rejected(a, -EINVAL);
-	return pool_slot_attached(p, slot) ? 0 : rejected(a, if_free);
+	if (place_of(p, ref_slot(ref), at))
+		return 0;
+	return rejected(a, at->number < p->segments_max ? if_free : -EINVAL);
+}
+
+/* 0 when the attachment has the slot for itself under just this ref. */
+static int
+expect_own(const struct attachment *a, const struct place *at, uint64_t ref)
+{
+	uint64_t word = place_word(at);
+	struct ledger_word w = ledger_unpack(word);
+
+	if (w.state == LEDGER_FREE)
+		return -EALREADY;
+	if (w.version != ref_version(ref) ||
+	    ref_shared(ref) != (w.state == LEDGER_SHARED))
+		return -EPERM;
+	if (w.state == LEDGER_SHARED)
+		return -EBUSY;
+	return slot_is_own(a, word) ? 0 : -EPERM;
+}
+
+static int
+free_shared(struct attachment *a, uint64_t ref)
+{
+	struct change c;
+	int err;
+
+	change_begin(&c, a->pool, ref_slot(ref), a);
+	err = ledger_free(&a->pool->ledger, ref, a->holder, pool_now());
+	change_end(&c);
+	return err;
 }
 
 int
 pool_free(struct attachment *a, uint64_t ref)
 {
-	struct pool *p = a->pool;
-	struct change c;
-	int err = check_ref(a, ref, -EALREADY);
+	struct place at;
+	int err = find(a, ref, -EALREADY, &at);
 
 	if (err != 0)
 		return err;
-	change_begin(&c, p, ref_slot(ref), a);
-	err = ledger_free(&p->ledger, ref, a->holder, pool_now());
-	change_end(&c);
+	if (ref_shared(ref))
+		err = free_shared(a, ref);
+	else
+		err = expect_own(a, &at, ref);
 	if (err != 0)
 		return rejected(a, err);
-	a->frees_total++;
-	p->frees_total++;
+	if (!ref_shared(ref))
+		slot_free_own(a, &at, ref_version(ref));
 	return 0;
+}
+
+unsigned
+pool_ungrant(struct attachment *a, uint64_t ref)
+{
+	struct place at;
+
+	if (ref_shared(ref) || !place_of(a->pool, ref_slot(ref), &at) ||
+	    expect_own(a, &at, ref) != 0)
+		return 0;
+	slot_free_own(a, &at, ref_version(ref));
+	return 1;
 }
 
 int
 pool_send(struct attachment *a, uint64_t ref, uint64_t *out)
 {
-	struct pool *p = a->pool;
-	struct change c;
-	int err = a->write ? check_ref(a, ref, -EALREADY) : -EACCES;
+	struct place at;
+	int err = a->write ? find(a, ref, -EALREADY, &at) : -EACCES;
 
 	if (err != 0)
 		return err;
-	change_begin(&c, p, ref_slot(ref), a);
-	err = ledger_send(&p->ledger, ref, a->holder, pool_now(), out);
-	change_end(&c);
-	return err == 0 ? 0 : rejected(a, err);
+	err = expect_own(a, &at, ref);
+	if (err != 0)
+		return rejected(a, err);
+	slot_send_own(a, &at, ref_version(ref));
+	*out = ledger_ref(&a->pool->ledger, ref_slot(ref));
+	return 0;
 }
 
 int
@@ -378,7 +454,8 @@ pool_share(struct attachment *a, uint64_t ref, unsigned n, uint64_t *out)
 {
 	struct pool *p = a->pool;
 	struct change c;
-	int err = a->write ? check_ref(a, ref, -EALREADY) : -EACCES;
+	struct place at;
+	int err = a->write ? find(a, ref, -EALREADY, &at) : -EACCES;
 
 	if (err == 0 && (n == 0 || n > WIRE_SHARE_MAX))
 		err = -EINVAL;
@@ -390,22 +467,36 @@ pool_share(struct attachment *a, uint64_t ref, unsigned n, uint64_t *out)
 	return err == 0 ? 0 : rejected(a, err);
 }
 
+static int
+receive_shared(struct attachment *a, uint64_t ref)
+{
+	struct change c;
+	int err;
+
+	change_begin(&c, a->pool, ref_slot(ref), a);
+	err = ledger_receive(&a->pool->ledger, ref, a->holder, pool_now());
+	change_end(&c);
+	return err;
+}
+
 int
 pool_receive(struct attachment *a, uint64_t ref)
 {
-	struct pool *p = a->pool;
 	struct attachment *sender;
-	struct change c;
-	int err = check_ref(a, ref, -ESTALE);
+	struct place at;
+	uint64_t word;
+	int err = find(a, ref, -ESTALE, &at);
 
 	if (err != 0)
 		return err;
-	if (ledger_segment_of(&p->ledger, ref_slot(ref)) >= a->segments_seen)
-		return -EREMCHG;
-	sender = sender_of(p, ref_slot(ref));
-	change_begin(&c, p, ref_slot(ref), a);
-	err = ledger_receive(&p->ledger, ref, a->holder, pool_now());
-	change_end(&c);
+	word = place_word(&at);
+	if (!ref_shared(ref) && ledger_unpack(word).state == LEDGER_IN_FLIGHT &&
+	    ledger_unpack(word).version == ref_version(ref)) {
+		slot_receive_sent(a, &at, word);
+		return 0;
+	}
+	sender = pool_sender(a->pool, ref_slot(ref));
+	err = ref_shared(ref) ? receive_shared(a, ref) : -ESTALE;
 	if (err != 0)
 		return rejected(a, err);
 	if (sender != NULL)
@@ -418,7 +509,8 @@ pool_recall(struct attachment *a, uint64_t ref, unsigned most)
 {
 	struct pool *p = a->pool;
 	struct change c;
-	int n = a->write ? check_ref(a, ref, -ESTALE) : -EACCES;
+	struct place at;
+	int n = a->write ? find(a, ref, -ESTALE, &at) : -EACCES;
 
 	if (n != 0)
 		return n;
@@ -471,6 +563,9 @@ geometry_of(const struct config_pool *conf)
 	    .segments_cap = REF_SLOTS_MAX / conf->slots_per_segment,
 	    .attachments_max = conf->max_clients + ORPHAN_HOLDERS,
 	    .row_bits = conf->max_clients,
+	    .ring_size =
+		lane_geometry_for(conf->slots_per_segment * conf->max_segments)
+		    .records,
 	};
 }
 
@@ -552,7 +647,10 @@ create_objects(struct pool *p, char *why, size_t len)
 	err = create_object(p, &p->ledger_region, "ledger", ledger_bytes(&g));
 	if (err == 0)
 		err = create_ledger(p);
-	return err == 0 ? 0 : fail(why, len, err, "cannot create the ledger");
+	if (err != 0)
+		return fail(why, len, err, "cannot create the ledger");
+	err = claims_create(p);
+	return err == 0 ? 0 : fail(why, len, err, "cannot create the claims");
 }
 
 static int
@@ -565,8 +663,9 @@ create_tables(struct pool *p)
 	p->attachments = calloc(holders, sizeof(struct attachment *));
 	p->quarantined_row = calloc(
 	    (p->conf.max_clients + 63) / 64, sizeof(*p->quarantined_row));
+	p->parking = parking_new();
 	if (p->segments == NULL || p->roomy == NULL || p->attachments == NULL ||
-	    p->quarantined_row == NULL)
+	    p->quarantined_row == NULL || p->parking == NULL)
 		return -ENOMEM;
 	return 0;
 }
@@ -574,11 +673,12 @@ create_tables(struct pool *p)
 static int
 create_timers(struct pool *p)
 {
-	int err = timer_new(&p->shrink, p->daemon->loop, segments_shrink, p);
+	struct loop *loop = p->daemon->loop;
+	int err = timer_new(&p->shrink, loop, segments_shrink, p);
 
-	return err != 0
-		   ? err
-		   : timer_new(&p->expiry, p->daemon->loop, orphans_expire, p);
+	if (err == 0)
+		err = timer_new(&p->expiry, loop, orphans_expire, p);
+	return err == 0 ? timer_new(&p->judge, loop, lanes_judge, p) : err;
 }
 
 static void
@@ -586,6 +686,9 @@ pool_destroy(struct pool *p)
 {
 	timer_free(p->shrink);
 	timer_free(p->expiry);
+	timer_free(p->judge);
+	parking_free(p->parking);
+	claims_close(p);
 	if (p->segments != NULL)
 		segments_clear(p);
 	if (p->ledger.header != NULL)
@@ -602,6 +705,14 @@ pool_destroy(struct pool *p)
 	free(p);
 }
 
+static void
+unlink_objects(struct pool *p)
+{
+	region_unlink(&p->region);
+	region_unlink(&p->ledger_region);
+	claims_unlink(p);
+}
+
 static struct pool *
 pool_blank(struct daemon *d, const struct config_pool *conf)
 {
@@ -614,6 +725,10 @@ pool_blank(struct daemon *d, const struct config_pool *conf)
 	p->conf.access = NULL;
 	p->segments_max = conf->max_segments;
 	p->region.fd = p->ledger_region.fd = p->region_rdonly = -1;
+	p->claims.region.fd = -1;
+	p->lane_geometry =
+	    lane_geometry_for(conf->slots_per_segment * conf->max_segments);
+	LIST_INIT(&p->lanes);
 	LIST_INIT(&p->accounts);
 	TAILQ_INIT(&p->queue);
 	TAILQ_INIT(&p->orphans);
@@ -637,8 +752,7 @@ pool_create(struct pool **out, struct daemon *d, const struct config_pool *conf,
 	if (err == 0)
 		err = pool_configure(p, conf);
 	if (err != 0) {
-		region_unlink(&p->region);
-		region_unlink(&p->ledger_region);
+		unlink_objects(p);
 		pool_destroy(p);
 		return err;
 	}
@@ -661,6 +775,7 @@ pool_configure(struct pool *p, const struct config_pool *conf)
 	free(p->conf.access);
 	p->conf = *conf;
 	p->conf.access = access;
+	lanes_tune(p);
 	/* What is owed follows from the reserve. */
 	p->owed = 0;
 	for (unsigned i = 0; i < conf->max_clients; i++)
@@ -684,10 +799,8 @@ pool_close(struct pool *p, bool remove)
 		return;
 	orphans_forget(p);
 	forget_attachments(p);
-	if (remove) {
-		region_unlink(&p->region);
-		region_unlink(&p->ledger_region);
-	}
+	if (remove)
+		unlink_objects(p);
 	free(p->conf.access);
 	p->conf.access = NULL;
 	p->dying = true;
@@ -753,4 +866,5 @@ pool_retire(struct pool *p)
 		waiters_end_alloc(a, -ESHUTDOWN);
 		client_event(a->client, WIRE_EVENT_RETIRED, a->number, p);
 	}
+	lanes_mind_waiters(p);
 }

@@ -12,10 +12,13 @@
  *	a slot is on its segment's free list if and only if its word is FREE
  *	held, open and stakes of every attachment are what the words say
  *	owed == sum over clients of max(0, reserve - slots charged)
+ *	hungry if somebody waits for slots, or the pool is retired
  *
  * The rooms: pool.c life and slots, segment.c growth and shrinking,
  * attachment.c who is attached and what becomes of their slots, waiter.c the
- * queue for slots, orphan.c what ended senders left, audit.c the books.
+ * queue for slots, orphan.c what ended senders left, audit.c the books; and with
+ * headers of their own the lanes (lanes.h), the claims (claims.h) and what
+ * happens to a slot most often (slot.h).
  */
 #ifndef SLABD_DAEMON_POOL_H
 #define SLABD_DAEMON_POOL_H
@@ -25,7 +28,9 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "claims.h"
 #include "conf.h"
+#include "lane.h"
 #include "ledger.h"
 #include "region.h"
 #include "slab.h"
@@ -33,6 +38,8 @@
 struct client;
 struct daemon;
 struct helper_result;
+struct lane_end;
+struct parking;
 struct timer;
 
 /* Where a slot counts. */
@@ -45,8 +52,10 @@ enum slot_class {
 };
 
 struct segment {
-	struct slab_seg core; /* free list, by index */
-	void *links;	      /* its memory, and the bits behind it */
+	struct slab_seg core;	 /* free list, by index */
+	void *links;		 /* its memory, and the bits behind it */
+	_Atomic uint64_t *words; /* the ledger's, while attached */
+	uint32_t *since;
 	enum ledger_segment state;
 	unsigned jobs; /* at the helper */
 	bool failed;   /* one of them */
@@ -71,6 +80,7 @@ struct attachment {
 	uint32_t number;       /* the client's name for it */
 	unsigned holder;       /* the ledger's name for it */
 	struct account *account;
+	struct lane_end *lane; /* NULL: it has none */
 	bool write;
 	bool quarantined;
 	uint32_t segments_seen; /* the client has so many mapped */
@@ -79,7 +89,7 @@ struct attachment {
 	uint32_t charged;	/* slots held or open */
 	uint32_t *stakes;	/* [segment]: slots held or open there */
 	uint32_t ended;		/* when, as pool_now() says */
-	uint64_t allocs_total, frees_total, rejected_total;
+	uint64_t rejected_total;
 	struct waiter_list waiters; /* for slots, in order */
 	bool queued;		    /* on the pool's queue */
 	TAILQ_ENTRY(attachment) turn;
@@ -119,6 +129,7 @@ struct pool {
 	struct segment *segments; /* [segments_max] */
 	uint32_t segments_max, segments_attached, segments_empty;
 	uint32_t segments_high; /* beyond it none has ever been attached */
+	uint32_t hot;		/* where a slot was freed last */
 	uint64_t *roomy;  /* a bit for each attached segment with free slots */
 	bool growing;	  /* a segment is being attached */
 	bool shrinking;	  /* the clock for giving back runs */
@@ -140,8 +151,18 @@ struct pool {
 	LIST_HEAD(, account) accounts;
 	TAILQ_HEAD(, attachment) queue; /* whose turn it is */
 	uint32_t growth_waiters;	/* on it with growth_only */
+	unsigned flushes;		/* requests that wait for `open` */
 	TAILQ_HEAD(, orphan) orphans;	/* oldest first */
 	uint32_t norphans;
+
+	struct claims claims;
+	struct lane_geometry lane_geometry;
+	LIST_HEAD(, lane_end) lanes;
+	struct parking *parking; /* records ahead of their slot */
+	struct timer *judge;	 /* looks at them again */
+	uint64_t sweeps;	 /* begun */
+	bool hungry, eager;	 /* what the lanes were told, see lane.h */
+	bool revoking;		 /* magazines are about to be emptied */
 };
 
 /* pool.c */
@@ -166,13 +187,25 @@ int pool_resize(struct pool *, uint32_t segments_max);
 /* No new slots, no new attachments; goes away with the last one. */
 void pool_retire(struct pool *);
 
-/* Tenths of a second of the boot clock, for ledger_since(). */
-uint32_t pool_now(void);
+/*
+ * Tenths of a second of the boot clock, for ledger_since(), as of the last
+ * pool_look_at_clock(): by whoever begins to change slots.
+ */
+static inline uint32_t
+pool_now(void)
+{
+	extern uint32_t pool_clock;
+
+	return pool_clock;
+}
+void pool_look_at_clock(void);
 /* The class a slot counts in now. */
 enum slot_class pool_class(const struct pool *, uint32_t slot);
 /* What the attachment has to do with a slot as it is now. */
 void pool_stake(const struct pool *, uint32_t slot, const struct attachment *,
     bool *held, bool *open);
+/* Who sent what is in flight or shared; NULL: nobody any more. */
+struct attachment *pool_sender(const struct pool *, uint32_t slot);
 /* Calls `visit` with each holder the slot's words name, until it returns not 0.
  */
 int pool_each_holder(const struct pool *, uint32_t slot,
@@ -205,6 +238,25 @@ int pool_recall(struct attachment *, uint64_t ref, unsigned most);
  */
 void pool_take_back(struct attachment *, uint32_t slot, uint32_t now);
 
+/*
+ * For grants ahead: a free slot, to be granted to the attachment at once;
+ * false: there is none. And how many may be granted so without hurting others.
+ */
+bool pool_take(struct attachment *, uint32_t *slot);
+uint32_t pool_spare(const struct attachment *);
+/* The slot under this ref, granted and not used, is free again: 1, or 0: it is
+ * not held under it. */
+unsigned pool_ungrant(struct attachment *, uint64_t ref);
+/* Slots granted to clients that lie in rings and magazines. */
+uint32_t pool_cached(const struct pool *);
+uint32_t attachment_cached(const struct attachment *);
+/* Keeps the highest number of slots ever in use. */
+void pool_note_used(struct pool *);
+/* Whether `n` slots could be had at once, all of them or `exact`ly. */
+bool pool_can_alloc(const struct attachment *, uint32_t n, bool exact);
+/* Counts a refusal. */
+void pool_reject(struct attachment *);
+
 /* Text naming the three largest holders: "camera-1 (pid 12) 100, …". */
 void pool_largest_holders(const struct pool *, char *buf, size_t len);
 
@@ -224,6 +276,8 @@ void change_begin(
 void change_end(struct change *);
 
 /* segment.c */
+/* Free slots below which the pool grows. */
+uint32_t segments_low_water(const struct pool *);
 void segments_start(struct pool *);
 /* Attach another if free slots run low, unless one is under way. */
 void segments_grow(struct pool *);
@@ -267,9 +321,6 @@ void attachment_quarantine(struct attachment *);
 int attachment_resize(struct attachment *, uint32_t segments_max);
 /* What the quota leaves: slots this attachment may still take. */
 uint32_t attachment_quota_left(const struct attachment *);
-/* Account for a change of `held` and `open` slots in `segment`. */
-void attachment_charge(
-    struct attachment *, uint32_t segment, int held, int open, int charged);
 /* After fewer of its slots are open: flushes end, empty orphanages close. */
 void attachment_settled(struct attachment *);
 /* Slots of the reserve this attachment does not have yet. */

@@ -17,9 +17,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "barrier.h"
 #include "client.h"
 #include "daemon.h"
 #include "document.h"
+#include "lanes.h"
 #include "log.h"
 #include "pool.h"
 
@@ -32,10 +34,10 @@ struct request {
 	struct wire_header h;
 	struct wire_reader in;
 	struct wire_writer out;
-	int fd;	       /* goes with the reply; -1: none */
-	bool document; /* it is a document */
-	bool own_body; /* an error's body is the handler's */
-	bool end;      /* the client ends after the reply */
+	struct descriptors passed; /* go with the reply */
+	bool document;		   /* one that is a document */
+	bool own_body;		   /* an error's body is the handler's */
+	bool end;		   /* the client ends after the reply */
 	char why[1024];
 };
 
@@ -138,11 +140,42 @@ rights_of(const struct client *c, const struct config_pool *conf)
 	return rights;
 }
 
+static void
+pass(struct request *rq, uint32_t kind, int fd, uint64_t bytes)
+{
+	wire_put_u32(&rq->out, kind);
+	wire_put_u32(&rq->out, 0);
+	wire_put_u64(&rq->out, bytes);
+	rq->passed.fds[rq->passed.n++] = fd;
+}
+
+static void
+pass_lane(struct request *rq, const struct lane_end *e)
+{
+	const struct pool *p = e->attachment->pool;
+	const struct lane_geometry *g = &e->lane.geometry;
+
+	pass(rq, WIRE_FD_CLAIMS, p->claims.region.fd, p->claims.region.bytes);
+	pass(rq, WIRE_FD_LANE, e->object.fd, e->object.bytes);
+	pass(rq, WIRE_FD_DOORBELL, e->doorbell, 0);
+	wire_put_u32(&rq->out, g->grants_at);
+	wire_put_u32(&rq->out, g->grants);
+	wire_put_u32(&rq->out, g->records_at);
+	wire_put_u32(&rq->out, g->records);
+	wire_put_u32(&rq->out, g->magazines_at);
+	wire_put_u32(&rq->out, g->magazines);
+	wire_put_u32(&rq->out, g->magazine_room);
+	wire_put_u32(&rq->out, 0);
+}
+
 static int
 put_attachment(struct request *rq, const struct attachment *a)
 {
 	const struct pool *p = a->pool;
+	uint32_t features = a->lane != NULL ? WIRE_ATTACHED_LANE : 0;
 
+	if (features != 0 && !barrier_possible())
+		features |= WIRE_ATTACHED_FENCES;
 	rq->h.attachment = a->number;
 	wire_put_u64(&rq->out, p->region.bytes);
 	wire_put_u64(&rq->out, p->conf.slot_stride);
@@ -150,14 +183,14 @@ put_attachment(struct request *rq, const struct attachment *a)
 	wire_put_u32(&rq->out, p->segments_max);
 	wire_put_u32(
 	    &rq->out, WIRE_RIGHT_READ | (a->write ? WIRE_RIGHT_WRITE : 0));
-	wire_put_u32(&rq->out, 0);
+	wire_put_u32(&rq->out, features);
 	wire_put_u64(&rq->out, p->id);
-	wire_put_u32(&rq->out, 1);
+	wire_put_u32(&rq->out, features != 0 ? 4 : 1);
 	wire_put_u32(&rq->out, 0);
-	wire_put_u32(&rq->out, WIRE_FD_REGION);
-	wire_put_u32(&rq->out, 0);
-	wire_put_u64(&rq->out, p->region.bytes);
-	rq->fd = a->write ? p->region.fd : p->region_rdonly;
+	pass(rq, WIRE_FD_REGION, a->write ? p->region.fd : p->region_rdonly,
+	    p->region.bytes);
+	if (features != 0)
+		pass_lane(rq, a->lane);
 	return 0;
 }
 
@@ -180,6 +213,18 @@ check_places(struct request *rq, const struct pool *p)
 	    (unsigned)rq->client->peer.uid, p->conf.name, most);
 }
 
+/* Without one the client goes on by messages. */
+static void
+try_lane(struct attachment *a)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT("lane");
+	int err = lane_create(a);
+
+	if (err != 0 && log_allowed(&limit))
+		log_warn("pool", "%s: a client gets no lane: %s",
+		    a->pool->conf.name, strerror(-err));
+}
+
 static int
 serve_attach(struct request *rq)
 {
@@ -193,7 +238,7 @@ serve_attach(struct request *rq)
 
 	wire_get_string(&rq->in, name, sizeof(name));
 	CHECK_BODY(rq);
-	if ((flags & ~WIRE_ATTACH_RDONLY) != 0)
+	if ((flags & ~(WIRE_ATTACH_RDONLY | WIRE_ATTACH_LANE)) != 0)
 		return refuse(rq, -EINVAL, "unknown attach flags 0x%x", flags);
 	p = daemon_pool(rq->daemon, name);
 	if (p == NULL)
@@ -222,6 +267,8 @@ serve_attach(struct request *rq)
 		attachment_end(a);
 		return -ENOMEM;
 	}
+	if ((flags & WIRE_ATTACH_LANE) != 0)
+		try_lane(a);
 	return put_attachment(rq, a);
 }
 
@@ -357,7 +404,7 @@ answer(struct waiter *w, enum wire_type type, int status, const uint64_t *refs)
 	} else if (type == WIRE_ALLOC) {
 		put_slots(&out, a->pool, refs, status);
 	}
-	client_send(a->client, bytes, out.len, -1);
+	client_send(a->client, bytes, out.len, NULL);
 	a->client->waiters--;
 	free(w);
 }
@@ -403,13 +450,8 @@ static int
 queue_alloc(struct request *rq, uint32_t n, bool wait)
 {
 	struct attachment *a = rq->attachment;
-	struct pool *p = a->pool;
-	uint64_t all = (uint64_t)p->segments_max * p->conf.slots_per_segment;
 	struct waiter *w;
 
-	if (wait && n > all)
-		return refuse(rq, -ENOBUFS, "pool %s never has %u slots",
-		    p->conf.name, n);
 	if (!wait && !segments_may_help(a))
 		return refuse_alloc(a, -ENOBUFS, rq->why, sizeof(rq->why));
 	w = waiter_new(rq, n);
@@ -423,6 +465,47 @@ queue_alloc(struct request *rq, uint32_t n, bool wait)
 	return DEFERRED;
 }
 
+struct wish {
+	const struct attachment *attachment;
+	uint32_t n;
+	bool exact;
+};
+
+static bool
+can_be_met(const void *arg)
+{
+	const struct wish *w = arg;
+
+	return pool_can_alloc(w->attachment, w->n, w->exact);
+}
+
+/* Slots now: how many, or why not; -ENOBUFS: perhaps later. */
+static int
+try_alloc(struct attachment *a, uint32_t n, bool wait, uint64_t *refs)
+{
+	struct wish wish = {a, n, wait};
+	uint32_t most;
+	int got;
+
+	/* What was just freed, perhaps by others, is the first to be used. */
+	lanes_sweep(a->pool);
+	/*
+	 * Before the answer is no, see what lies about; at others' only if that
+	 * can help.
+	 */
+	if (attachment_quota_left(a) < (wait ? n : 1))
+		lanes_recover(a->pool, a->account, can_be_met, &wish);
+	else if (!can_be_met(&wish))
+		lanes_recover(a->pool, NULL, can_be_met, &wish);
+	got = pool_may_alloc(a, n, wait);
+	most = waiters_leave(a, n);
+	if (got != 0)
+		return got;
+	return most == 0 || (wait && most < n)
+		   ? -ENOBUFS
+		   : pool_alloc(a, most, wait, refs);
+}
+
 static int
 serve_alloc(struct request *rq)
 {
@@ -430,25 +513,26 @@ serve_alloc(struct request *rq)
 	struct pool *p = a->pool;
 	uint32_t n = wire_get_u32(&rq->in);
 	bool wait = (rq->h.flags & WIRE_WAIT) != 0;
+	uint64_t all = (uint64_t)p->segments_max * p->conf.slots_per_segment;
 	uint64_t refs[WIRE_BATCH_MAX];
-	uint32_t most;
 	int got;
 
 	CHECK_BODY(rq);
 	if (n == 0 || n > WIRE_BATCH_MAX)
 		return refuse(
 		    rq, -EINVAL, "1 to %u slots at once", WIRE_BATCH_MAX);
-	got = pool_may_alloc(a, n, wait);
-	most = waiters_leave(a, n);
-	if (got == 0)
-		got = most == 0 || (wait && most < n)
-			  ? -ENOBUFS
-			  : pool_alloc(a, most, wait, refs);
+	got = pool_may_alloc(a, n, false);
+	if (got == 0 && wait && n > all)
+		return refuse(rq, -ENOBUFS, "pool %s never has %u slots",
+		    p->conf.name, n);
+	got = try_alloc(a, n, wait, refs);
 	if (got == -ENOBUFS)
 		return queue_alloc(rq, n, wait);
 	if (got < 0)
 		return refuse_alloc(a, got, rq->why, sizeof(rq->why));
 	put_slots(&rq->out, p, refs, got);
+	if (a->lane != NULL)
+		lane_asked(a->lane);
 	segments_grow(p);
 	return got;
 }
@@ -478,6 +562,7 @@ serve_free(struct request *rq)
 		return bad_body(rq);
 	for (size_t i = 0; i < n; i++) {
 		err = pool_free(a, wire_get_u64(&rq->in));
+		a->pool->frees_total += err == 0;
 		first = first == 0 ? err : first;
 		wire_put_u32(&rq->out, (uint32_t)err);
 	}
@@ -522,6 +607,7 @@ serve_send(struct request *rq)
 	err = pool_send(rq->attachment, ref, &out);
 	if (err != 0)
 		return explain_slot(rq, err);
+	claims_offer(rq->attachment->pool, out, 1);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }
@@ -539,8 +625,53 @@ serve_share(struct request *rq)
 	err = pool_share(rq->attachment, ref, n, &out);
 	if (err != 0)
 		return explain_slot(rq, err);
+	claims_offer(rq->attachment->pool, out, n);
 	wire_put_u64(&rq->out, out);
 	return 0;
+}
+
+/* Whether the slot is as the ref says, with receipts open; `open` says how
+ * many.
+ */
+static bool
+is_open(const struct pool *p, uint64_t ref, unsigned *open)
+{
+	uint32_t slot = ref_slot(ref);
+	struct ledger_word w;
+
+	*open = 0;
+	if (ledger_segment_of(&p->ledger, slot) >= p->segments_max ||
+	    !pool_slot_attached(p, slot) || ledger_ref(&p->ledger, slot) != ref)
+		return false;
+	w = ledger_word(&p->ledger, slot);
+	if (w.state == LEDGER_IN_FLIGHT)
+		*open = 1;
+	else if (w.state == LEDGER_SHARED)
+		*open = ledger_share_of(&p->ledger, slot).open;
+	return *open > 0;
+}
+
+/*
+ * Takes a receipt as a client with a lane would: the claim decides. The ledger
+ * may be behind, and is behind a ref that was sent by a lane a moment ago.
+ */
+static int
+receive(struct attachment *a, uint64_t ref)
+{
+	struct pool *p = a->pool;
+	uint32_t segment = ledger_segment_of(&p->ledger, ref_slot(ref));
+	unsigned open;
+
+	if (segment >= a->segments_seen && segment < p->segments_max)
+		return -EREMCHG;
+	if (!is_open(p, ref, &open))
+		lanes_sweep(p);
+	if (!is_open(p, ref, &open))
+		return pool_receive(a, ref); /* which says why not */
+	if (claims_take(p, ref, 1) > 0)
+		return pool_receive(a, ref);
+	pool_reject(a);
+	return -ESTALE;
 }
 
 static int
@@ -550,7 +681,7 @@ serve_receive(struct request *rq)
 	int err;
 
 	CHECK_BODY(rq);
-	err = pool_receive(rq->attachment, ref);
+	err = receive(rq->attachment, ref);
 	if (err != 0)
 		return explain_slot(rq, err);
 	put_slots(&rq->out, rq->attachment->pool, &ref, 1);
@@ -559,19 +690,63 @@ serve_receive(struct request *rq)
 	return 0;
 }
 
+/*
+ * Takes back up to `most` receipts. Those that the claim has open are closed
+ * there; others were taken by somebody who has not said so, and may have died:
+ * if all are wanted the claim is revoked, and what then has not been received
+ * is taken back too.
+ */
+static int
+recall(struct attachment *a, uint64_t ref, unsigned most)
+{
+	struct pool *p = a->pool;
+	unsigned open, want, got;
+
+	lanes_sweep(p);
+	if (!a->write || !is_open(p, ref, &open) ||
+	    pool_sender(p, ref_slot(ref)) != a)
+		return pool_recall(a, ref, most); /* nothing, or why not */
+	want = most == 0 || most > open ? open : most;
+	got = claims_take(p, ref, want);
+	if (got < want && want == open) {
+		claims_revoke(p, ref_slot(ref));
+		claims_settle(p);
+		got = want;
+	}
+	return got > 0 ? pool_recall(a, ref, got) : 0;
+}
+
 static int
 serve_recall(struct request *rq)
 {
+	struct attachment *a = rq->attachment;
 	uint64_t ref = wire_get_u64(&rq->in);
 	uint32_t most = wire_get_u32(&rq->in);
 	int n;
 
 	CHECK_BODY(rq);
-	n = pool_recall(rq->attachment, ref, most);
+	n = recall(a, ref, most);
 	if (n < 0)
 		return explain_slot(rq, n);
-	waiters_serve(rq->attachment->pool);
+	waiters_serve(a->pool);
 	return n;
+}
+
+/* A client found a claim revoked that it had taken: does it hold the slot? */
+static int
+serve_held(struct request *rq)
+{
+	struct attachment *a = rq->attachment;
+	uint64_t ref = wire_get_u64(&rq->in);
+	struct pool *p = a->pool;
+	uint32_t slot = ref_slot(ref);
+
+	CHECK_BODY(rq);
+	lanes_sweep(p);
+	return ledger_segment_of(&p->ledger, slot) < p->segments_max &&
+	       pool_slot_attached(p, slot) &&
+	       ledger_ref(&p->ledger, slot) == ref &&
+	       ledger_holds(&p->ledger, slot, a->holder);
 }
 
 static int
@@ -580,6 +755,7 @@ serve_flush(struct request *rq)
 	struct waiter *w;
 
 	CHECK_BODY(rq);
+	lanes_sweep(rq->attachment->pool);
 	if ((rq->h.flags & WIRE_WAIT) == 0 || rq->attachment->open == 0)
 		return (int)rq->attachment->open;
 	w = waiter_new(rq, 0);
@@ -595,15 +771,17 @@ static int
 put_document(struct request *rq, char *text)
 {
 	size_t len;
+	int fd;
 
 	if (text == NULL)
 		return -ENOMEM;
 	len = strlen(text);
-	rq->fd = document_seal(text, len);
-	rq->document = true;
+	fd = document_seal(text, len);
 	free(text);
-	if (rq->fd < 0)
-		return rq->fd;
+	if (fd < 0)
+		return fd;
+	rq->document = true;
+	rq->passed = (struct descriptors){1, {fd}};
 	wire_put_u64(&rq->out, len);
 	return 0;
 }
@@ -641,6 +819,7 @@ serve_holders(struct request *rq)
 		return err;
 	if (!client_reads_fds(rq->client))
 		return refuse(rq, -EBUSY, "read the earlier replies first");
+	lanes_sweep(p);
 	return put_document(rq, document_holders(p));
 }
 
@@ -693,6 +872,7 @@ serve_audit(struct request *rq)
 
 	CHECK_BODY(rq);
 	TAILQ_FOREACH (p, &rq->daemon->pools, entry) {
+		lanes_sweep(p);
 		err = pool_audit(p, why, sizeof(why));
 		if (err != 0)
 			return refuse(
@@ -730,6 +910,7 @@ static const struct handler {
     {WIRE_RECEIVE, 0, NEEDS_SLOTS, serve_receive},
     {WIRE_RECALL, 0, NEEDS_SLOTS, serve_recall},
     {WIRE_FLUSH, WIRE_WAIT, NEEDS_SLOTS, serve_flush},
+    {WIRE_HELD, 0, NEEDS_SLOTS, serve_held},
     {WIRE_STATS, 0, NEEDS_EAR, serve_stats},
     {WIRE_HOLDERS, 0, NEEDS_EAR, serve_holders},
     {WIRE_CONFIG, 0, NEEDS_EAR, serve_config},
@@ -796,14 +977,14 @@ reply(struct request *rq, int status)
 		wire_put_bytes(&rq->out,
 		    rq->why[0] != '\0' ? rq->why : strerror(-status),
 		    strlen(rq->why[0] != '\0' ? rq->why : strerror(-status)));
-	client_send(rq->client, rq->out.buf, rq->out.len, rq->fd);
+	client_send(rq->client, rq->out.buf, rq->out.len, &rq->passed);
 }
 
 bool
 request_serve(struct client *c, const uint8_t *bytes, size_t len)
 {
 	static uint8_t out[WIRE_MESSAGE_MAX];
-	struct request rq = {.daemon = c->daemon, .client = c, .fd = -1};
+	struct request rq = {.daemon = c->daemon, .client = c};
 	const struct handler *handler;
 	int status;
 
@@ -813,13 +994,17 @@ request_serve(struct client *c, const uint8_t *bytes, size_t len)
 	rq.attachment = client_attachment(c, rq.h.attachment);
 	handler = handler_of(rq.h.type);
 	status = admit(&rq, handler);
+	pool_look_at_clock();
+	/* What the client published came before what it asks. */
+	if (status == 0 && rq.attachment != NULL)
+		lane_catch_up(rq.attachment);
 	if (status == 0)
 		status = handler->serve(&rq);
 	/* Only a FREE may want no answer: tag 0. */
 	if (status != DEFERRED &&
 	    (rq.h.type != WIRE_FREE || rq.h.tag != 0 || handler == NULL))
 		reply(&rq, status);
-	if (rq.document && rq.fd >= 0)
-		client_keep_document(c, rq.fd);
+	if (rq.document)
+		client_keep_document(c, rq.passed.fds[0]);
 	return !rq.end || client_leave(c);
 }

@@ -6,8 +6,9 @@
  * has not been needed for shrink_seconds, so that a load that swings around a
  * segment's border does not attach and detach at every swing.
  *
- * A segment needs two ranges: its part of the region and its block of the
- * ledger. The block is never given back; only the region's memory is.
+ * A segment needs three ranges: its part of the region, its block of the ledger
+ * and its claims. The last two are never given back; only the region's memory
+ * is.
  */
 #include "config.h"
 
@@ -20,11 +21,12 @@
 #include "daemon.h"
 #include "event.h"
 #include "helper.h"
+#include "lanes.h"
 #include "log.h"
 #include "pool.h"
 
-static uint32_t
-low_water(const struct pool *p)
+uint32_t
+segments_low_water(const struct pool *p)
 {
 	uint32_t quarter = p->conf.slots_per_segment / 4;
 
@@ -184,6 +186,9 @@ attach_one(struct pool *p)
 	if (err == 0)
 		err = submit(
 		    p, (uint32_t)i, HELPER_ATTACH, p->region.fd, at, bytes);
+	if (err == 0 && claims_range(p, (uint32_t)i, &at, &bytes))
+		err = submit(p, (uint32_t)i, HELPER_ATTACH, p->claims.region.fd,
+		    at, bytes);
 	if (err == 0)
 		return;
 	p->segments[i].failed = true;
@@ -230,7 +235,7 @@ segments_grow(struct pool *p)
 		return;
 	}
 	if (p->segments_attached >= p->conf.min_segments &&
-	    p->count[SLOT_FREE] >= low_water(p) + p->owed)
+	    p->count[SLOT_FREE] >= segments_low_water(p) + p->owed)
 		return;
 	/* What failed is tried again when somebody needs it. */
 	if (p->growth_error != 0 && p->count[SLOT_FREE] > p->owed)
@@ -263,6 +268,8 @@ open_segment(struct pool *p, uint32_t segment)
 	geom.bitmap = (char *)s->links + SLAB_LINK_BYTES(n);
 	made = slab_seg_init(&s->core, NULL, segment_bytes(p), &geom);
 	assert(made == (int)n);
+	s->words = ledger_words(&p->ledger, segment);
+	s->since = ledger_sinces(&p->ledger, segment);
 	set_state(p, segment, LEDGER_ATTACHED);
 	p->roomy[segment / 64] |= UINT64_C(1) << segment % 64;
 	p->segments_attached++;
@@ -321,6 +328,7 @@ attach_done(struct pool *p, uint32_t segment)
 		return;
 	}
 	p->growth_error = 0;
+	claims_attached(p, segment);
 	log_debug("pool", "%s: segment %u attached", p->conf.name, segment);
 	waiters_serve(p);
 	segments_grow(p);
@@ -370,12 +378,26 @@ segments_job_done(struct pool *p, uint32_t segment, bool attach,
 	}
 }
 
+/* A segment's worth is free beyond need: fill the low ones, empty the others.
+ */
+static bool
+is_roomy(const struct pool *p)
+{
+	return p->segments_attached > p->conf.min_segments &&
+	       p->count[SLOT_FREE] >=
+		   p->conf.slots_per_segment + 2 * segments_low_water(p);
+}
+
 int
 segments_pick(const struct pool *p, uint32_t limit)
 {
 	uint64_t word;
 	uint32_t segment;
 
+	/* Where a slot was freed last the caches are warm. */
+	if (p->hot < limit && !is_roomy(p) &&
+	    (p->roomy[p->hot / 64] >> p->hot % 64 & 1) != 0)
+		return (int)p->hot;
 	for (uint32_t i = 0; i * 64 < limit; i++) {
 		word = p->roomy[i];
 		if (word == 0)
@@ -386,20 +408,30 @@ segments_pick(const struct pool *p, uint32_t limit)
 	return -1;
 }
 
+/*
+ * Whether so much is free that a segment could be empty, but for what clients
+ * have ahead.
+ */
+static bool
+may_have_spare(const struct pool *p)
+{
+	return TAILQ_EMPTY(&p->queue) &&
+	       p->segments_attached > p->conf.min_segments &&
+	       p->count[SLOT_FREE] >= p->conf.slots_per_segment +
+					  2 * segments_low_water(p) + p->owed;
+}
+
 /* Whether the pool can do without one of its empty segments. */
 static bool
 has_spare(const struct pool *p)
 {
-	return p->segments_empty > 0 && TAILQ_EMPTY(&p->queue) &&
-	       p->segments_attached > p->conf.min_segments &&
-	       p->count[SLOT_FREE] - p->conf.slots_per_segment >=
-		   2 * low_water(p) + p->owed;
+	return p->segments_empty > 0 && may_have_spare(p);
 }
 
 void
 segments_shrink_later(struct pool *p)
 {
-	if (!p->shrinking && p->state == POOL_READY && has_spare(p)) {
+	if (!p->shrinking && p->state == POOL_READY && may_have_spare(p)) {
 		p->shrinking = true;
 		timer_start(p->shrink, p->daemon->conf->shrink_seconds * 1000);
 	}
@@ -412,11 +444,27 @@ is_above_minimum(const struct pool *p)
 	       p->segments_attached > p->conf.min_segments;
 }
 
+/* What clients have ahead keeps segments from being empty. */
+static void
+take_stock_back(struct pool *p)
+{
+	struct lane_end *e;
+
+	if (p->segments_attached <= p->conf.min_segments)
+		return;
+	lanes_sweep(p);
+	LIST_FOREACH (e, &p->lanes, entry)
+		lane_take_back(e);
+	lanes_revoke(p, NULL);
+}
+
 /* Give empty segments back, the highest first, while `may` says so. */
 static int
 detach_empty(struct pool *p, bool (*may)(const struct pool *))
 {
 	int n = 0;
+
+	take_stock_back(p);
 
 	for (uint32_t i = p->segments_high; i-- > 0 && may(p);) {
 		if (p->segments[i].state != LEDGER_ATTACHED ||
@@ -435,6 +483,7 @@ segments_shrink(void *arg)
 	struct pool *p = arg;
 
 	p->shrinking = false;
+	pool_look_at_clock();
 	detach_empty(p, has_spare);
 }
 

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 
+#include "lanes.h"
 #include "pool.h"
 #include "wire.h"
 
@@ -43,13 +44,20 @@ waiter_add(struct waiter *w)
 	TAILQ_INSERT_TAIL(&a->waiters, w, entry);
 	a->pool->growth_waiters += w->growth_only;
 	enqueue(a);
-	segments_grow(a->pool);
+	lanes_mind_waiters(a->pool);
+	waiters_serve(a->pool);
 }
 
 void
 waiter_add_flush(struct waiter *w)
 {
-	TAILQ_INSERT_TAIL(&w->attachment->flushes, w, entry);
+	struct attachment *a = w->attachment;
+
+	TAILQ_INSERT_TAIL(&a->flushes, w, entry);
+	a->pool->flushes++;
+	lanes_mind_waiters(a->pool);
+	/* That may have read what was waited for. */
+	waiters_flushed(a);
 }
 
 static struct waiter *
@@ -79,6 +87,7 @@ finish(struct waiter_list *list, struct waiter *w, int status,
 
 	TAILQ_REMOVE(list, w, entry);
 	a->pool->growth_waiters -= w->growth_only;
+	a->pool->flushes -= list == &a->flushes;
 	if (TAILQ_EMPTY(&a->waiters))
 		dequeue(a);
 	w->done(w, status, refs);
@@ -176,6 +185,8 @@ waiters_serve(struct pool *p)
 		;
 	segments_grow(p);
 	give_up_growth(p, false, -ENOBUFS);
+	segments_shrink_later(p);
+	lanes_mind_waiters(p);
 }
 
 uint32_t
@@ -203,6 +214,8 @@ waiters_flushed(struct attachment *a)
 
 	while (a->open == 0 && (w = TAILQ_FIRST(&a->flushes)) != NULL)
 		finish(&a->flushes, w, 0, NULL);
+	/* The lanes are told that nobody waits with the next waiters_serve().
+	 */
 }
 
 void

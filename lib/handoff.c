@@ -1,11 +1,22 @@
 /*
- * Handing slots to other processes, and taking them back.
+ * Handing slots to other processes, and taking them back: by records in the
+ * lane and by claims (claim.h), or by messages.
+ *
+ * With a lane the ledger lags behind, so claims decide who receives. What
+ * concerns one slot is done under the lock of the return ring: first there is
+ * room for a record, then the table and the claim change, then the record is
+ * published. So nothing is ever left half done, and for shared slots, which
+ * several threads may receive and free at once, the order in the ring is that
+ * in the table.
  */
 #include "config.h"
 
 #include <errno.h>
 
-#include "pool.h"
+#include "claim.h"
+#include "mark.h"
+#include "publish.h"
+#include "stock.h"
 
 /* The answer to SEND or SHARE; the slot is SLOT_MOVING. */
 static int
@@ -55,15 +66,14 @@ move(struct slabd_pool *p, uint32_t slot, struct slabd_call *c)
 }
 
 static int
-hand_off(struct slabd_pool *p, void *at, uint16_t type, uint32_t receivers,
-    slabd_ref *ref)
+hand_off_by_message(struct slabd_pool *p, void *at, uint16_t type,
+    uint32_t receivers, slabd_ref *ref)
 {
 	struct slabd_call c = {
 	    .type = type, .pool = p, .n = receivers, .reply = moved};
 	int cancel, err = pool_enter(p, true, &cancel);
 	uint32_t slot;
 
-	*ref = 0;
 	if (err < 0)
 		return err;
 	slot = table_slot(&p->table, at);
@@ -77,10 +87,59 @@ hand_off(struct slabd_pool *p, void *at, uint16_t type, uint32_t receivers,
 	return 0;
 }
 
+/* Whether a lane is there, and may be used to do more than receive and free. */
+static bool
+may_change(const struct slabd_pool *p)
+{
+	return p != NULL && stock_usable(p) && !(p->flags & SLABD_RDONLY);
+}
+
+/* Sends the slot, or shares it with so many receivers. */
+static int
+hand_off_by_lane(struct slabd_pool *p, void *at, uint16_t type,
+    uint32_t receivers, slabd_ref *ref)
+{
+	bool shared = type == WIRE_SHARE;
+	uint32_t slot = table_slot(&p->table, at);
+	uint64_t held, offered;
+	int err;
+
+	if (slot == TABLE_NO_SLOT)
+		return pool_error_at(p, -EINVAL, wire_type_name(type), at);
+	__builtin_prefetch((void *)&p->claims[slot], 1);
+	err = post_begin(p);
+	if (err < 0)
+		return err;
+	err = table_offer(&p->table, slot, shared, &held, &offered);
+	if (err < 0) {
+		post_cancel(p);
+		return pool_error_at(p, err, wire_type_name(type), at);
+	}
+	claim_offer(p->claims, offered, shared ? receivers : 1);
+	post_record(
+	    p, record_make(shared ? LANE_SHARE : LANE_SEND, held, receivers));
+	post_end(p);
+	*ref = offered;
+	return 0;
+}
+
+static int
+hand_off(struct slabd_pool *p, void *at, uint16_t type, uint32_t receivers,
+    slabd_ref *ref)
+{
+	*ref = 0;
+	return may_change(p) ? hand_off_by_lane(p, at, type, receivers, ref)
+			     : hand_off_by_message(p, at, type, receivers, ref);
+}
+
 int
 slabd_send(struct slabd_pool *p, void *slot, slabd_ref *ref)
 {
-	return hand_off(p, slot, WIRE_SEND, 0, ref);
+	int err;
+
+	mark_leaves(p, slot);
+	err = hand_off(p, slot, WIRE_SEND, 0, ref);
+	return mark_sent(p, slot, *ref, err);
 }
 
 int
@@ -151,14 +210,13 @@ enter_with(struct slabd_pool *p, slabd_ref ref, bool change, int *cancel)
 	return err;
 }
 
-int
-slabd_receive(struct slabd_pool *p, slabd_ref ref, void **slot)
+static int
+receive_by_message(struct slabd_pool *p, slabd_ref ref, void **slot)
 {
 	struct slabd_call c = {
 	    .type = WIRE_RECEIVE, .pool = p, .ref = ref, .reply = received};
 	int cancel, err = enter_with(p, ref, false, &cancel);
 
-	*slot = NULL;
 	if (err < 0)
 		return err;
 	call_put_u64(&c, ref);
@@ -168,6 +226,133 @@ slabd_receive(struct slabd_pool *p, slabd_ref ref, void **slot)
 		return err;
 	*slot = c.slot;
 	return 0;
+}
+
+static int
+stale(const struct slabd_pool *p, slabd_ref ref)
+{
+	return error_set(-ESTALE, "pool %s: ref %#llx: %s", p->name,
+	    (unsigned long long)ref, slabd_strerror(-ESTALE));
+}
+
+/* The answer to HELD: the record counted, or there never was one. */
+static int
+judged(struct slabd_call *c, struct message *m)
+{
+	struct slabd_pool *p = c->pool;
+	uint64_t ref;
+
+	if (m != NULL && c->status >= 0 && !wire_done(&m->body))
+		return -EBADMSG;
+	if (m != NULL && c->status == 0) {
+		/* Without a record: there is nothing to be given back. */
+		pthread_mutex_lock(&p->post.lock);
+		table_drop(&p->table, ref_slot(c->ref), &ref);
+		post_cancel(p);
+	} else if (c->status < 0)
+		/* Nobody knows: if it counted, it is given back. */
+		post_drop(p, ref_slot(c->ref));
+	return 0;
+}
+
+/*
+ * The claim of a receipt that was taken does not stand any more: the daemon
+ * says whether it saw the record in time. `again`: it may have been asked
+ * before.
+ */
+static int
+ask_verdict(struct slabd_pool *p, slabd_ref ref, bool again)
+{
+	struct slabd_call c = {
+	    .type = WIRE_HELD, .pool = p, .ref = ref, .reply = judged};
+	int cancel, err = pool_enter(p, false, &cancel);
+
+	if (err < 0)
+		return err;
+	call_put_u64(&c, ref);
+	if (pool_collect(p, &c))
+		err = c.status;
+	else
+		err = again ? 0 : pool_run(p, &c);
+	session_leave(p->session, cancel);
+	return err == 0 ? stale(p, ref) : err < 0 ? err : 0;
+}
+
+/*
+ * Whether the slot's claim may be looked at: the daemon has made it before any
+ * ref of the slot, so what cannot be is none. Relaxed: how a ref travels keeps
+ * order.
+ */
+static bool
+has_claim(const struct slabd_pool *p, slabd_ref ref)
+{
+	return ref_slot(ref) < load_relaxed(&p->lane.header->claims);
+}
+
+/* Takes a receipt and publishes that; 1: the claim is no certain one. */
+static int
+take_receipt(struct slabd_pool *p, slabd_ref ref)
+{
+	int err;
+
+	if (!has_claim(p, ref))
+		return -ESTALE;
+	__builtin_prefetch(table_address(&p->table, ref_slot(ref)), 0);
+	err = post_begin(p);
+	if (err < 0)
+		return err;
+	if (claim_take(p->claims, ref, 1) == 0) {
+		post_cancel(p);
+		return -ESTALE;
+	}
+	table_hold(&p->table, ref);
+	post_record(p, record_make(LANE_RECEIVE, ref, 0));
+	post_end(p);
+	return claim_stands(p->claims, ref) ? 0 : 1;
+}
+
+static int
+receive_by_lane(struct slabd_pool *p, slabd_ref ref, void **slot)
+{
+	int err = take_receipt(p, ref);
+
+	if (err == 1)
+		err = ask_verdict(p, ref, false);
+	else if (err == -ESTALE)
+		err = p->flags & SLABD_NONBLOCK ? ask_verdict(p, ref, true)
+						: stale(p, ref);
+	if (err < 0)
+		return err;
+	*slot = table_address(&p->table, ref_slot(ref));
+	return 0;
+}
+
+static int
+receive(struct slabd_pool *p, slabd_ref ref, void **slot)
+{
+	int cancel, err;
+
+	if (p == NULL || !stock_usable(p))
+		return receive_by_message(p, ref, slot);
+	if (!table_valid(&p->table, ref)) {
+		err = enter_with(p, ref, false, &cancel);
+		if (err < 0)
+			return err;
+		session_leave(p->session, cancel);
+	}
+	return receive_by_lane(p, ref, slot);
+}
+
+int
+slabd_receive(struct slabd_pool *p, slabd_ref ref, void **slot)
+{
+	int err;
+
+	*slot = NULL;
+	err = receive(p, ref, slot);
+	if (err == 0)
+		mark_received(p, *slot, ref);
+	return err;
 }
 
 /* The answer to RECALL. */
@@ -183,9 +368,8 @@ recalled(struct slabd_call *c, struct message *m)
 	return 0;
 }
 
-/* Takes back `n` receipts, 0: all. */
 static int
-recall(struct slabd_pool *p, slabd_ref ref, uint32_t n)
+recall_by_message(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
 	struct slabd_call c = {.type = WIRE_RECALL,
 	    .pool = p,
@@ -201,6 +385,60 @@ recall(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 	err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
 	session_leave(p->session, cancel);
 	return err;
+}
+
+/* 0: only the daemon can say what there is to take back, and from whom. */
+static int
+recall_by_lane(struct slabd_pool *p, slabd_ref ref, uint32_t n)
+{
+	unsigned taken = 0;
+	int err;
+
+	if (!table_valid(&p->table, ref) || !table_offered(&p->table, ref))
+		return 0;
+	err = post_begin(p);
+	if (err < 0)
+		return err;
+	if (table_offered(&p->table, ref))
+		taken = claim_take(p->claims, ref, n);
+	if (taken == 0) {
+		post_cancel(p);
+		return 0;
+	}
+	if (!ref_shared(ref))
+		table_hold(&p->table, ref);
+	post_record(p, record_make(LANE_RECALL, ref, taken));
+	post_end(p);
+	return (int)taken;
+}
+
+/*
+ * One thread at a time: what one has taken out of the claim and not published
+ * yet, the daemon would give to the other.
+ */
+static int
+recall_in_turn(struct slabd_pool *p, slabd_ref ref, uint32_t n)
+{
+	int taken;
+
+	pthread_mutex_lock(&p->recalls);
+	taken = recall_by_lane(p, ref, n > 0 ? n : SLABD_SHARE_MAX);
+	if (taken == 0)
+		taken = recall_by_message(p, ref, n);
+	pthread_mutex_unlock(&p->recalls);
+	return taken;
+}
+
+/* Takes back `n` receipts, 0: all. */
+static int
+recall(struct slabd_pool *p, slabd_ref ref, uint32_t n)
+{
+	int taken = may_change(p) ? recall_in_turn(p, ref, n)
+				  : recall_by_message(p, ref, n);
+
+	if (taken > 0)
+		mark_recalled(p, ref);
+	return taken;
 }
 
 int

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "atomic.h"
+#include "lane.h"
 #include "ledger.h"
 #include "wire.h"
 
@@ -33,7 +34,8 @@ struct ledger_header {
 	uint64_t instance;
 	uint8_t boot_id[16];
 	char pool[64];
-	uint8_t reserved[328];
+	uint64_t mirrors_at, mirror_bytes, ring_size;
+	uint8_t reserved[304];
 	struct ledger_redo redo;
 };
 
@@ -41,12 +43,11 @@ _Static_assert(offsetof(struct ledger_header, redo) == 512, "format");
 _Static_assert(sizeof(struct ledger_header) <= LEDGER_PAGE, "format");
 _Static_assert(sizeof(struct ledger_attachment) == 64, "format");
 
-#define STATE_SHIFT  39
-#define HOLDER_SHIFT 48
 #define SENDER_SHIFT 8
 
 struct layout {
-	uint64_t attachments_at, segments_at, blocks_at, block_bytes, bytes;
+	uint64_t attachments_at, segments_at, mirrors_at, mirror_bytes;
+	uint64_t blocks_at, block_bytes, bytes;
 };
 
 static uint64_t
@@ -70,7 +71,15 @@ geometry_ok(const struct ledger_geometry *g)
 	       g->slots_per_segment <= REF_SLOTS_MAX / g->segments_cap &&
 	       g->attachments_max > 0 &&
 	       g->attachments_max <= LEDGER_HOLDERS_MAX &&
-	       g->row_bits <= g->attachments_max;
+	       g->row_bits <= g->attachments_max && g->ring_size % 64 == 0 &&
+	       g->ring_size <= LANE_RING_MAX;
+}
+
+static uint64_t
+mirror_size(const struct ledger_geometry *g)
+{
+	return page_up(sizeof(struct ledger_mirror) +
+		       g->ring_size * UINT64_C(8) + g->ring_size / 8);
 }
 
 static int
@@ -84,7 +93,9 @@ lay_out(struct layout *l, const struct ledger_geometry *g)
 	l->segments_at =
 	    l->attachments_at +
 	    page_up(g->attachments_max * sizeof(struct ledger_attachment));
-	l->blocks_at = l->segments_at + page_up(g->segments_cap * UINT64_C(8));
+	l->mirrors_at = l->segments_at + page_up(g->segments_cap * UINT64_C(8));
+	l->mirror_bytes = g->ring_size > 0 ? mirror_size(g) : 0;
+	l->blocks_at = l->mirrors_at + l->mirror_bytes * g->row_bits;
 	l->block_bytes = page_up(g->slots_per_segment * slot_bytes);
 	l->bytes = l->blocks_at + l->block_bytes * g->segments_cap;
 	return 0;
@@ -114,6 +125,26 @@ ledger_block_at(const struct ledger *l, uint32_t segment)
 	return l->header->blocks_at + segment * l->block_bytes;
 }
 
+uint64_t
+ledger_mirror_at(const struct ledger *l, unsigned holder)
+{
+	return l->header->mirrors_at + (holder - 1) * l->mirror_bytes;
+}
+
+struct ledger_mirror *
+ledger_mirror(const struct ledger *l, unsigned holder)
+{
+	assert(holder > 0 && holder <= l->geometry.row_bits);
+	return (struct ledger_mirror *)(void *)(l->mirrors +
+						(holder - 1) * l->mirror_bytes);
+}
+
+uint64_t *
+ledger_mirror_done(const struct ledger *l, struct ledger_mirror *m)
+{
+	return m->words + l->geometry.ring_size;
+}
+
 static void
 attach(struct ledger *l, void *mem, const struct ledger_geometry *g,
     const struct layout *at)
@@ -122,6 +153,8 @@ attach(struct ledger *l, void *mem, const struct ledger_geometry *g,
 	l->attachments = (void *)((uint8_t *)mem + at->attachments_at);
 	l->blocks = (uint8_t *)mem + at->blocks_at;
 	l->block_bytes = at->block_bytes;
+	l->mirrors = (uint8_t *)mem + at->mirrors_at;
+	l->mirror_bytes = at->mirror_bytes;
 	l->bytes = at->bytes;
 	l->geometry = *g;
 	l->rows = row_words(g);
@@ -151,6 +184,9 @@ ledger_format(struct ledger *l, void *mem, uint64_t bytes,
 	h->segments_at = at.segments_at;
 	h->blocks_at = at.blocks_at;
 	h->block_bytes = at.block_bytes;
+	h->mirrors_at = at.mirrors_at;
+	h->mirror_bytes = at.mirror_bytes;
+	h->ring_size = g->ring_size;
 	h->seed = seed & REF_VERSION_MASK;
 	h->pool_id = id->pool_id;
 	h->instance = id->instance;
@@ -253,11 +289,14 @@ ledger_open(
 	    h->format != LEDGER_FORMAT || h->header_bytes != sizeof(*h))
 		return -EUCLEAN;
 	g = (struct ledger_geometry){h->slot_size, h->slots_per_segment,
-	    h->segments_cap, h->attachments_max, h->row_bits};
+	    h->segments_cap, h->attachments_max, h->row_bits,
+	    (uint32_t)h->ring_size};
 	if (lay_out(&at, &g) != 0 || bytes < at.bytes || h->bytes != at.bytes ||
 	    h->attachments_at != at.attachments_at ||
 	    h->segments_at != at.segments_at || h->blocks_at != at.blocks_at ||
-	    h->block_bytes != at.block_bytes)
+	    h->block_bytes != at.block_bytes ||
+	    h->mirrors_at != at.mirrors_at ||
+	    h->mirror_bytes != at.mirror_bytes || h->ring_size != g.ring_size)
 		return -EUCLEAN;
 	attach(l, mem, &g, &at);
 	memcpy(id->pool, h->pool, sizeof(id->pool));
@@ -288,24 +327,27 @@ ledger_segment_set(struct ledger *l, uint32_t segment, enum ledger_segment s)
 	store_relaxed(segment_at(l, segment), (uint64_t)s);
 }
 
-static uint64_t
-pack(enum ledger_state state, unsigned holder, uint64_t version)
-{
-	return version | (uint64_t)state << STATE_SHIFT |
-	       (uint64_t)holder << HOLDER_SHIFT;
-}
-
 struct ledger_word
 ledger_word(const struct ledger *l, uint32_t slot)
 {
 	/* Relaxed: the writer is this thread, or an observer wants a glance. */
 	uint64_t w = load_relaxed(word_at(l, slot));
-	struct ledger_word word = {(enum ledger_state)(w >> STATE_SHIFT & 7),
-	    (unsigned)(w >> HOLDER_SHIFT), w & REF_VERSION_MASK};
+	struct ledger_word word = ledger_unpack(w);
 
-	if (w == 0)
-		word.version = l->seed;
+	word.version = ledger_version(l, w);
 	return word;
+}
+
+_Atomic uint64_t *
+ledger_words(const struct ledger *l, uint32_t segment)
+{
+	return word_at(l, segment * l->geometry.slots_per_segment);
+}
+
+uint32_t *
+ledger_sinces(const struct ledger *l, uint32_t segment)
+{
+	return since_at(l, segment * l->geometry.slots_per_segment);
 }
 
 struct ledger_share
@@ -364,7 +406,7 @@ set_word(struct ledger *l, uint32_t slot, enum ledger_state state,
 {
 	*since_at(l, slot) = now;
 	/* One store is the transition; partners are observers' glances. */
-	store_relaxed(word_at(l, slot), pack(state, holder, version));
+	store_relaxed(word_at(l, slot), ledger_pack(state, holder, version));
 }
 
 /*
@@ -383,10 +425,10 @@ set_share(struct ledger *l, uint32_t slot, uint64_t version,
 	unsigned left = ledger_holders(l, slot) - was + (holds && bit != 0);
 
 	if (left == 0 && share.open == 0) {
-		r->word = pack(LEDGER_FREE, 0, version);
+		r->word = ledger_pack(LEDGER_FREE, 0, version);
 		r->share = 0;
 	} else {
-		r->word = pack(LEDGER_SHARED, 0, version);
+		r->word = ledger_pack(LEDGER_SHARED, 0, version);
 		r->share = share.open | (uint64_t)share.sender << SENDER_SHIFT;
 	}
 	r->row_index = index;

@@ -10,6 +10,9 @@
  *	0		header, one page; the redo record lies inside it
  *	attachments_at	attachments_max times struct ledger_attachment
  *	segments_at	one u64 a segment: enum ledger_segment
+ *	mirrors_at	one for each of the first row_bits attachments,
+ *			mirror_bytes apart: struct ledger_mirror, what the
+ *			daemon alone knows of that attachment's lane
  *	blocks_at	one block a segment, block_bytes apart, for its
  *			slots_per_segment = n slots:
  *			n * u64  word: version 0-38, state 39-41, holder 48-63
@@ -43,8 +46,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "atomic.h"
+#include "wire.h"
+
 #define LEDGER_MAGIC	   UINT64_C(0x5247444c42414c53) /* "SLABLDGR" */
-#define LEDGER_FORMAT	   1u
+#define LEDGER_FORMAT	   2u
 #define LEDGER_PAGE	   4096u
 #define LEDGER_HOLDERS_MAX 65535u
 
@@ -87,6 +93,21 @@ struct ledger_geometry {
 	uint32_t segments_cap;	  /* room for, not the pool's maximum */
 	uint32_t attachments_max; /* holders 1..attachments_max */
 	uint32_t row_bits;	  /* of these, the first that may share */
+	uint32_t ring_size;	  /* of each ring of a lane; 0: no lanes */
+};
+
+/*
+ * The daemon's own side of a lane. The grants are a copy of the grant ring, one
+ * place of which always is 0: the next. A grant is: the copy, the slot's word,
+ * 0 at the copy's next place, the tail, and then the shared ring; a successor
+ * finds a copy at the tail only if it was killed in between, and can tell from
+ * the slot's word whether the grant counts. Of the return ring, records below
+ * record_head are done, and beyond it those whose bit is set.
+ */
+struct ledger_mirror {
+	uint64_t grant_tail, record_head;
+	uint64_t reserved[6];
+	uint64_t words[]; /* ring_size grants, then ring_size bits */
 };
 
 struct ledger_header;
@@ -97,6 +118,8 @@ struct ledger {
 	struct ledger_attachment *attachments; /* [holder - 1] */
 	uint8_t *blocks;
 	uint64_t block_bytes;
+	uint8_t *mirrors;
+	uint64_t mirror_bytes;
 	uint64_t bytes;
 	struct ledger_geometry geometry;
 	uint32_t rows;	  /* words in a row */
@@ -124,6 +147,39 @@ struct ledger_word {
 	uint64_t version;
 };
 
+#define LEDGER_STATE_SHIFT  39
+#define LEDGER_HOLDER_SHIFT 48
+
+static inline uint64_t
+ledger_pack(enum ledger_state state, unsigned holder, uint64_t version)
+{
+	return version | (uint64_t)state << LEDGER_STATE_SHIFT |
+	       (uint64_t)holder << LEDGER_HOLDER_SHIFT;
+}
+
+/* Whether a word names this state and holder, at whatever version. */
+static inline bool
+ledger_is(uint64_t word, enum ledger_state state, unsigned holder)
+{
+	return (word ^ ledger_pack(state, holder, 0)) >> LEDGER_STATE_SHIFT ==
+	       0;
+}
+
+/* A word of zero has the seed for its version. */
+static inline uint64_t
+ledger_version(const struct ledger *l, uint64_t word)
+{
+	return word == 0 ? l->seed : word & REF_VERSION_MASK;
+}
+
+static inline struct ledger_word
+ledger_unpack(uint64_t word)
+{
+	return (struct ledger_word){
+	    (enum ledger_state)(word >> LEDGER_STATE_SHIFT & 7),
+	    (unsigned)(word >> LEDGER_HOLDER_SHIFT), word & REF_VERSION_MASK};
+}
+
 struct ledger_share {
 	unsigned open;	 /* receipts nobody has taken yet */
 	unsigned sender; /* whoever may recall them */
@@ -134,8 +190,14 @@ uint64_t ledger_bytes(const struct ledger_geometry *);
 /* What must be allocated, from offset 0, before the first `segments` are used;
  * the blocks of the segments themselves apart. */
 uint64_t ledger_head_bytes(const struct ledger_geometry *, uint32_t segments);
-/* The range that segment `segment` needs. */
+/* The range that segment `segment` needs, block_bytes long. */
 uint64_t ledger_block_at(const struct ledger *, uint32_t segment);
+/* The range that the lane of `holder` needs, mirror_bytes long. */
+uint64_t ledger_mirror_at(const struct ledger *, unsigned holder);
+/* The mirror itself, for holders up to row_bits. */
+struct ledger_mirror *ledger_mirror(const struct ledger *, unsigned holder);
+/* Its bits. */
+uint64_t *ledger_mirror_done(const struct ledger *, struct ledger_mirror *);
 
 /* Identity written by the creator and compared by a successor. */
 struct ledger_identity {
@@ -161,6 +223,9 @@ enum ledger_segment ledger_segment(const struct ledger *, uint32_t segment);
 void ledger_segment_set(struct ledger *, uint32_t segment, enum ledger_segment);
 
 struct ledger_word ledger_word(const struct ledger *, uint32_t slot);
+/* Where an attached segment's words and times are, for who changes many. */
+_Atomic uint64_t *ledger_words(const struct ledger *, uint32_t segment);
+uint32_t *ledger_sinces(const struct ledger *, uint32_t segment);
 struct ledger_share ledger_share_of(const struct ledger *, uint32_t slot);
 bool ledger_holds(const struct ledger *, uint32_t slot, unsigned holder);
 /* Attachments whose bit is set in the slot's row. */
@@ -172,9 +237,9 @@ uint32_t ledger_since(const struct ledger *, uint32_t slot);
 uint64_t ledger_ref(const struct ledger *, uint32_t slot);
 
 /*
- * The transitions. Slots in refs must lie in attached segments (the caller
- * has checked); `now` is what ledger_since() will say. All return 0 or a
- * count, or change nothing and return
+ * The transitions, and the ref that ledger_grant() would give. Slots in refs
+ * must lie in attached segments (the caller has checked); `now` is what
+ * ledger_since() will say. All return 0 or a count, or change nothing and return
  *	-EALREADY	the slot is free
  *	-EPERM		this holder does not have it at this version
  *	-EBUSY		it is shared

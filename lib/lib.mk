@@ -14,13 +14,21 @@ lib_libslab_a_CFLAGS = $(AM_CFLAGS) -ffreestanding
 noinst_LTLIBRARIES += lib/libslabformat.la
 lib_libslabformat_la_SOURCES = \
 	lib/atomic.h \
+	lib/barrier.c lib/barrier.h \
+	lib/claim.h \
+	lib/lane.c lib/lane.h \
 	lib/ledger.c lib/ledger.h \
+	lib/magazine.h \
+	lib/probe.h \
+	lib/ring.h \
 	lib/wire.c lib/wire.h
 
 # libslabd for users, and the same objects as an archive with nothing hidden for
 # our own programs and tests.
 noinst_LTLIBRARIES += lib/libslabdall.la
 lib_libslabdall_la_SOURCES = \
+	lib/annotate.h \
+	lib/mark.h \
 	lib/call.c lib/call.h \
 	lib/connection.c lib/connection.h \
 	lib/document.c \
@@ -28,7 +36,10 @@ lib_libslabdall_la_SOURCES = \
 	lib/fork.c lib/fork.h \
 	lib/handoff.c \
 	lib/pool.c lib/pool.h \
+	lib/post.c lib/post.h \
+	lib/publish.h \
 	lib/slot.c \
+	lib/stock.c lib/stock.h \
 	lib/table.c lib/table.h
 lib_libslabdall_la_CFLAGS = $(AM_CFLAGS) -pthread
 lib_libslabdall_la_LDFLAGS = -pthread

@@ -16,17 +16,32 @@
 #include <unistd.h>
 
 #include "atomic.h"
+#include "barrier.h"
 #include "fork.h"
+#include "mark.h"
 #include "pool.h"
+#include "stock.h"
 
-#define ATTACH_FLAGS (SLABD_RDONLY | SLABD_NO_LANE | SLABD_NONBLOCK)
-#define SLOT_GRAIN   64u /* slot sizes are multiples of it */
+#define ATTACH_FLAGS \
+	(SLABD_RDONLY | SLABD_NO_LANE | SLABD_NONBLOCK | SLABD_CHECKED)
+#define SLOT_GRAIN 64u /* slot sizes are multiples of it */
 
 /* What the answer to ATTACH says. */
 struct geometry {
 	uint64_t bytes, slot_size;
-	uint32_t segment_slots, segments, rights;
+	uint32_t segment_slots, segments, rights, features;
+	struct lane_geometry lane;
 };
+
+/* Whether this process has joined those the daemon can ask for a barrier. */
+static pthread_once_t join_once = PTHREAD_ONCE_INIT;
+static bool joined;
+
+static void
+join(void)
+{
+	joined = barrier_join();
+}
 
 int
 pool_error(const struct slabd_pool *p, int err, const char *what)
@@ -59,6 +74,8 @@ pool_enter(struct slabd_pool *p, bool change, int *cancel)
 	int err = p == NULL ? pool_error(NULL, -EINVAL, "enter")
 			    : session_enter(p->session, cancel);
 
+	if (err == 0 && p->epoch != p->session->epoch)
+		stock_shut(p); /* the lane leads nowhere any more */
 	if (err == 0 && change && p->flags & SLABD_RDONLY) {
 		session_leave(p->session, *cancel);
 		err = error_set(-EACCES,
@@ -195,6 +212,7 @@ reserve(struct slabd_pool *p, uint64_t bytes)
 	return 0;
 }
 
+/* Maps the region and makes the table; claims limit what it can grow to. */
 static int
 pool_map(struct slabd_pool *p, const struct geometry *g, uint32_t total)
 {
@@ -207,30 +225,134 @@ pool_map(struct slabd_pool *p, const struct geometry *g, uint32_t total)
 		return err;
 	store_relaxed(&p->bytes, g->bytes); /* nobody else has the pool yet */
 	most = p->reserved / g->slot_size;
-	return table_init(&p->table, p->base, g->slot_size, total,
-	    most < REF_SLOTS_MAX ? (uint32_t)most : REF_SLOTS_MAX);
+	most = most < REF_SLOTS_MAX ? most : REF_SLOTS_MAX;
+	if (p->claims != NULL && most > p->claims_bytes / sizeof(*p->claims))
+		most = p->claims_bytes / sizeof(*p->claims);
+	return table_init(
+	    &p->table, p->base, g->slot_size, total, (uint32_t)most);
 }
 
-/* Reads the answer; true when it is well formed and brought one region. */
+/* Maps what is shared with the daemon, all of it; NULL and errno. */
+static void *
+map_shared(int fd, uint64_t bytes)
+{
+	void *at = mmap(
+	    NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (at == MAP_FAILED)
+		return NULL;
+	madvise(at, (size_t)bytes, MADV_DONTFORK);
+	madvise(at, (size_t)bytes, MADV_DONTDUMP);
+	return at;
+}
+
+/* Maps the lane and the claims; what is left of them is pool_free()'s. */
+static int
+lane_map(struct slabd_pool *p, const struct geometry *g, uint32_t total,
+    const int *fds)
+{
+	uint64_t claims = region_bytes(fds[WIRE_FD_CLAIMS - 1]);
+	uint64_t bytes = lane_bytes(&g->lane);
+	void *at;
+
+	if (bytes == 0)
+		return -EBADMSG;
+	/* Clients may write to both, and so cut them, as with the region. */
+	if (claims < total * sizeof(*p->claims) ||
+	    region_bytes(fds[WIRE_FD_LANE - 1]) < bytes)
+		return -EUCLEAN;
+	if (claims > REF_SLOTS_MAX * sizeof(*p->claims))
+		claims = REF_SLOTS_MAX * sizeof(*p->claims);
+	p->claims = map_shared(fds[WIRE_FD_CLAIMS - 1], claims);
+	if (p->claims == NULL)
+		return -errno;
+	p->claims_bytes = (size_t)claims;
+	at = map_shared(fds[WIRE_FD_LANE - 1], bytes);
+	if (at == NULL)
+		return -errno;
+	if (lane_open(&p->lane, at, bytes, &g->lane) < 0) {
+		munmap(at, (size_t)bytes);
+		return -EBADMSG;
+	}
+	return 0;
+}
+
+/* The lane is mapped, and so is the region: opens the fast way. */
+static int
+lane_begin(struct slabd_pool *p, const struct geometry *g, int *fds)
+{
+	int err = post_init(p);
+
+	if (err < 0)
+		return err;
+	p->lane_fd = fds[WIRE_FD_LANE - 1];
+	p->post.doorbell = fds[WIRE_FD_DOORBELL - 1];
+	fds[WIRE_FD_LANE - 1] = fds[WIRE_FD_DOORBELL - 1] = -1;
+	p->fences = !joined || g->features & WIRE_ATTACHED_FENCES;
+	p->table.checked = p->flags & SLABD_CHECKED;
+	return stock_open(p);
+}
+
+/* After the gate was closed: nobody is in the lane any more. */
+static void
+lane_unmap(struct slabd_pool *p)
+{
+	/* A child has something else there, or nothing. */
+	bool mapped = !fork_foreign(p->session->generation);
+
+	if (p->lane.header != NULL && mapped)
+		munmap(p->lane.header, (size_t)lane_bytes(&p->lane.geometry));
+	if (p->claims != NULL && mapped)
+		munmap((void *)p->claims, p->claims_bytes);
+	if (p->lane_fd >= 0)
+		close(p->lane_fd);
+	post_destroy(p);
+}
+
+/* The geometry of the lane, in the order of its fields. */
+static void
+read_lane(struct wire_reader *r, struct lane_geometry *g)
+{
+	g->grants_at = wire_get_u32(r);
+	g->grants = wire_get_u32(r);
+	g->records_at = wire_get_u32(r);
+	g->records = wire_get_u32(r);
+	g->magazines_at = wire_get_u32(r);
+	g->magazines = wire_get_u32(r);
+	g->magazine_room = wire_get_u32(r);
+	g->zero = wire_get_u32(r);
+}
+
+/*
+ * Reads the answer; true when it is well formed and brought a region, and with
+ * a lane the claims, the lane and the doorbell, in the order of their numbers.
+ */
 static bool
 read_geometry(struct message *m, struct geometry *g)
 {
 	struct wire_reader *r = &m->body;
-	uint32_t n, kind;
+	bool ordered = true;
+	uint32_t n;
 
 	g->bytes = wire_get_u64(r);
 	g->slot_size = wire_get_u64(r);
 	g->segment_slots = wire_get_u32(r);
 	g->segments = wire_get_u32(r);
 	g->rights = wire_get_u32(r);
-	wire_get_u32(r);
+	g->features = wire_get_u32(r);
 	wire_get_u64(r);
 	n = wire_get_u32(r);
 	wire_get_u32(r);
-	kind = wire_get_u32(r);
-	wire_get_u32(r);
-	wire_get_u64(r);
-	return wire_done(r) && n == 1 && kind == WIRE_FD_REGION &&
+	for (uint32_t i = 0; i < n && i < WIRE_FDS_MAX; i++) {
+		ordered = ordered && wire_get_u32(r) == WIRE_FD_REGION + i;
+		wire_get_u32(r);
+		wire_get_u64(r);
+	}
+	if (g->features & WIRE_ATTACHED_LANE)
+		read_lane(r, &g->lane);
+	return wire_done(r) && ordered && m->n_fds == n &&
+	       n == (g->features & WIRE_ATTACHED_LANE ? WIRE_FD_DOORBELL
+						      : WIRE_FD_REGION) &&
 	       g->slot_size > 0 && g->slot_size % SLOT_GRAIN == 0;
 }
 
@@ -245,12 +367,30 @@ truncated(const struct slabd_pool *p, uint64_t is, uint64_t due, char *why)
 	return -EUCLEAN;
 }
 
+/* Maps all there is; the descriptors that are kept are taken from `fds`. */
+static int
+attach_all(
+    struct slabd_pool *p, const struct geometry *g, uint32_t total, int *fds)
+{
+	bool laned = g->features & WIRE_ATTACHED_LANE;
+	int err = laned ? lane_map(p, g, total, fds) : 0;
+
+	p->region = fds[WIRE_FD_REGION - 1];
+	fds[WIRE_FD_REGION - 1] = -1;
+	p->segment_slots = g->segment_slots;
+	if (!(g->rights & WIRE_RIGHT_WRITE) && !(p->flags & SLABD_RDONLY))
+		err = -EACCES;
+	if (err == 0)
+		err = pool_map(p, g, total);
+	return err == 0 && laned ? lane_begin(p, g, fds) : err;
+}
+
 /* The answer to ATTACH; mapped here, so that no event comes between. */
 static int
 attached(struct slabd_call *c, struct message *m)
 {
 	struct slabd_pool *p = c->out;
-	struct geometry g;
+	struct geometry g = {0};
 	uint32_t total;
 	uint64_t is;
 
@@ -261,22 +401,16 @@ attached(struct slabd_call *c, struct message *m)
 	LIST_INSERT_HEAD(&p->session->pools, p, link);
 	if (c->status < 0) /* the descriptors did not all come */
 		return 0;
-	if (!read_geometry(m, &g) || m->n_fds != 1 ||
-	    !segments_fit(
-		g.bytes, g.slot_size, g.segment_slots, g.segments, &total))
+	if (!read_geometry(m, &g) || !segments_fit(g.bytes, g.slot_size,
+					 g.segment_slots, g.segments, &total))
 		return -EBADMSG;
-	is = region_bytes(m->fds[0]);
+	is = region_bytes(m->fds[WIRE_FD_REGION - 1]);
 	if (is < g.bytes) {
 		c->status = truncated(p, is, g.bytes, c->text);
 		return 0;
 	}
-	p->region = m->fds[0];
-	m->fds[0] = -1;
-	p->segment_slots = g.segment_slots;
-	c->status = g.rights & WIRE_RIGHT_WRITE || p->flags & SLABD_RDONLY
-			? pool_map(p, &g, total)
-			: -EACCES;
-	return 0;
+	c->status = attach_all(p, &g, total, m->fds);
+	return c->status == -EBADMSG ? -EBADMSG : 0;
 }
 
 /* Tells the daemon, if it still knows the pool, and waits. */
@@ -310,6 +444,7 @@ pool_end(struct slabd_pool *p)
 {
 	struct slabd *s = p->session;
 
+	stock_close(p);
 	abandon_calls(p, &s->calls);
 	abandon_calls(p, &s->unsent);
 	if (p->link.le_prev != NULL)
@@ -327,7 +462,11 @@ pool_new(struct slabd *s, const char *name, unsigned flags)
 	p->session = s;
 	p->flags = flags;
 	strcpy(p->name, name);
-	p->region = -1;
+	p->gate = &stock_closed;
+	p->serial = SEAT_EMPTY;
+	p->region = p->lane_fd = p->post.doorbell = -1;
+	pthread_mutex_init(&p->post.lock, NULL);
+	pthread_mutex_init(&p->recalls, NULL);
 	LIST_INIT(&p->kept);
 	return p;
 }
@@ -343,6 +482,9 @@ pool_free(struct slabd_pool *p)
 	}
 	if (p->link.le_prev != NULL)
 		LIST_REMOVE(p, link);
+	stock_close(p);
+	mark_unmapped(p);
+	lane_unmap(p);
 	/* A child has something else there, or nothing. */
 	if (p->base != NULL && !fork_foreign(p->session->generation))
 		munmap(p->base, p->reserved);
@@ -361,7 +503,10 @@ attach(struct slabd_pool *p)
 	struct slabd_call c = {
 	    .type = WIRE_ATTACH, .body = body, .reply = attached, .out = p};
 
-	wire_put_u32(&w, p->flags & SLABD_RDONLY ? WIRE_ATTACH_RDONLY : 0);
+	if (!(p->flags & SLABD_NO_LANE))
+		pthread_once(&join_once, join);
+	wire_put_u32(&w, (p->flags & SLABD_RDONLY ? WIRE_ATTACH_RDONLY : 0) |
+			     (p->flags & SLABD_NO_LANE ? 0 : WIRE_ATTACH_LANE));
 	wire_put_string(&w, p->name, WIRE_NAME_MAX);
 	c.len = w.len;
 	return call_run(p->session, &c);
@@ -428,7 +573,7 @@ grow(struct slabd_pool *p, uint64_t bytes, uint32_t segments)
 	    region_bytes(p->region) < bytes)
 		return -EBADMSG;
 	if (bytes < old || total < load_relaxed(&p->table.top) ||
-	    bytes > p->reserved ||
+	    total > p->table.reserve || bytes > p->reserved ||
 	    (bytes > old && map_part(p, old - old % page, bytes) < 0))
 		return 0;
 	store_relaxed(&p->bytes, bytes); /* refs into it come after the lock */

@@ -1,6 +1,6 @@
 /*
  * An attached pool: where its region is mapped, what is known of its slots,
- * what is reserved for it.
+ * what is reserved for it, and its lane.
  */
 #ifndef SLABD_POOL_H
 #define SLABD_POOL_H
@@ -10,9 +10,21 @@
 #include <sys/queue.h>
 
 #include "call.h"
+#include "lane.h"
+#include "post.h"
 #include "table.h"
 
 struct slabd_pool {
+	/*
+	 * First what every allocation looks at. While the gate says `serial`
+	 * the lane may be used, see stock.h.
+	 */
+	_Atomic uint64_t *gate;
+	uint64_t serial;
+	struct lane lane;	  /* its header NULL: there is none */
+	_Atomic uint32_t stashed; /* refs in the stash */
+	struct table table;
+
 	struct slabd *session;
 	LIST_ENTRY(slabd_pool) link; /* in the session's pools */
 	uint32_t attachment;	     /* the daemon's number for it */
@@ -20,20 +32,31 @@ struct slabd_pool {
 	unsigned flags;		     /* SLABD_* */
 	char name[WIRE_NAME_MAX + 1];
 	bool retired;
+	pthread_mutex_t recalls; /* who recalls; before every other lock */
 
 	int region;		/* the descriptor, kept for growth */
 	char *base;		/* of the mapping */
 	size_t reserved;	/* address space taken from base */
 	_Atomic uint64_t bytes; /* of it, the region; only rises */
 	uint32_t segment_slots;
-	struct table table;
 
-	/* Refs granted and not handed out: SLABD_BATCH_MAX places, or NULL. */
+	/*
+	 * Refs granted by messages and not handed out: SLABD_BATCH_MAX places,
+	 * or NULL. `stashed` counts them, and changes under the session's lock.
+	 */
 	uint64_t *stash;
-	unsigned stashed;	      /* refs in it */
 	unsigned expected;	      /* asked for it and not answered yet */
 	struct slabd_call *want;      /* slabd_pool_want() under way */
 	LIST_HEAD(, slabd_call) kept; /* non-blocking calls to be asked for */
+
+	/* With a lane. */
+	LIST_ENTRY(slabd_pool) open; /* among those threads may have seats at */
+	_Atomic uint64_t *claims;    /* claim.h */
+	size_t claims_bytes;
+	int lane_fd;  /* open as long as the lane is mapped */
+	bool fences;  /* the daemon cannot ask for barriers */
+	uint32_t sat; /* a bit for each magazine in use; post.lock */
+	struct post post;
 };
 
 /*

@@ -16,7 +16,8 @@
  *
  * Threads. Every handle may be used from many threads at once, except that
  * slabd_close() and slabd_pool_detach() may not race other calls on the same
- * handle. Nothing here is async-signal-safe.
+ * handle. Nothing here is async-signal-safe; a handler that allocates or frees
+ * while it interrupts its own thread doing so in the same pool gets EDEADLK.
  *
  * Fork. A child inherits no slots: its calls on inherited handles fail with
  * EOWNERDEAD, and close and detach only free memory. It opens its own.
@@ -55,8 +56,9 @@ typedef uint64_t slabd_ref; /* one slot at one version; 0 is never valid */
 
 /* Attach flags. */
 #define SLABD_RDONLY   1u /* receive and free only; memory mapped read-only */
-#define SLABD_NO_LANE  2u /* reserved: every operation is a message as yet */
+#define SLABD_NO_LANE  2u /* every operation is a message to the daemon */
 #define SLABD_NONBLOCK 4u /* EAGAIN instead of waiting for the daemon */
+#define SLABD_CHECKED  8u /* of threads racing to free one slot one succeeds */
 
 /* Slots at most in one slabd_pool_want(), and granted by one alloc_many(). */
 #define SLABD_BATCH_MAX 1024u
@@ -138,6 +140,10 @@ SLABD_API const char *slabd_error_detail(void);
  * Attaches the pool `name`; its slots are at fixed addresses until detach. Time
  * does not depend on the pool's size. A pool may be attached several times.
  *
+ * Slots are granted and given back ahead of need through memory shared with the
+ * daemon, the attachment's lane, so that most calls cost no message; with
+ * SLABD_NO_LANE, or where the daemon cannot give one, each call is a message.
+ *
  * 0; -EINVAL: name or flags; -ENOENT: no such pool; -EACCES: no right to it;
  * -EUSERS: it has as many attachments as it admits; -EDQUOT: no slots left to
  * reserve for one more; -ESHUTDOWN: it was retired; -EBUSY: earlier answers
@@ -176,7 +182,7 @@ SLABD_API int slabd_pool_want(struct slabd_pool *p, unsigned n);
  * slot size, at most a page. Does not wait for others to free one.
  *
  * NULL and errno: ENOBUFS: none free and the pool at its cap; ENOSPC: it may
- * grow but the host has no memory; EDQUOT; ESHUTDOWN; EACCES; EAGAIN.
+ * grow but the host has no memory; EDQUOT; ESHUTDOWN; EACCES; EAGAIN; EDEADLK.
  */
 SLABD_API void *slabd_alloc(struct slabd_pool *p);
 
@@ -196,9 +202,13 @@ SLABD_API int slabd_alloc_many(struct slabd_pool *p, void **v, unsigned n);
 /*
  * Frees a slot; any thread may. -EINVAL: no slot starts there, and NULL is none
  * (unlike free(3)); -EALREADY: it is free already; -EPERM: not held by this
- * attachment. A slot shared and received in one process is freed once for each.
- * On a SLABD_NONBLOCK attachment the answer is not waited for. -EAGAIN: nothing
- * was freed, try again.
+ * attachment; -EDEADLK. A slot shared and received in one process is freed once
+ * for each. With a lane no daemon need be there. Without one the answer is not
+ * waited for on a SLABD_NONBLOCK attachment; -EAGAIN: nothing was freed, try
+ * again.
+ *
+ * A second free is always found, unless two threads free the same slot at the
+ * same instant: then both may succeed, or, with SLABD_CHECKED, exactly one.
  */
 SLABD_API int slabd_free(struct slabd_pool *p, void *slot);
 

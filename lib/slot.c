@@ -1,8 +1,9 @@
 /*
- * Allocating and freeing.
+ * Allocating and freeing: from what is at hand (stock.h), else by message.
  *
- * Refs granted ahead of use, by slabd_pool_want() and by non-blocking calls,
- * lie in the pool's stash until slabd_alloc() takes them.
+ * Refs that messages brought ahead of use, for slabd_pool_want() and for
+ * non-blocking calls, lie in the pool's stash until slabd_alloc() takes them,
+ * before anything else.
  * Invariant: stashed + expected <= SLABD_BATCH_MAX, so every answer has room.
  */
 #include "config.h"
@@ -13,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pool.h"
+#include "mark.h"
+#include "stock.h"
 
 #define REF_BYTES   8u
 #define GRANT_BYTES 16u
@@ -47,6 +49,14 @@ read_grant(struct slabd_call *c, struct message *m, uint64_t *refs)
 	return n;
 }
 
+/* How many there are; like every change of it with the session's lock. */
+static uint32_t
+stashed(const struct slabd_pool *p)
+{
+	/* Relaxed: who looks without the lock need not be up to date. */
+	return load_relaxed(&p->stashed);
+}
+
 static void *
 hand_out(struct slabd_pool *p, uint64_t ref)
 {
@@ -72,11 +82,11 @@ static int
 reserved(struct slabd_call *c, struct message *m)
 {
 	struct slabd_pool *p = c->pool;
-	int n = read_grant(c, m, p->stash + p->stashed);
+	int n = read_grant(c, m, p->stash + stashed(p));
 
 	p->expected -= (unsigned)c->result;
 	if (n > 0)
-		p->stashed += (unsigned)n;
+		store_relaxed(&p->stashed, stashed(p) + (unsigned)n);
 	if (p->want == c) {
 		p->want = NULL;
 		session_news(p->session);
@@ -115,7 +125,7 @@ stash_ask(struct slabd_pool *p, struct slabd_call *c, uint32_t n)
 static int
 alloc_later(struct slabd_pool *p, struct slabd_call *c)
 {
-	uint32_t room = SLABD_BATCH_MAX - p->stashed - p->expected;
+	uint32_t room = SLABD_BATCH_MAX - stashed(p) - p->expected;
 	struct slabd_call earlier = *c;
 	int err;
 
@@ -131,10 +141,11 @@ alloc_later(struct slabd_pool *p, struct slabd_call *c)
 static int
 stash_take(struct slabd_pool *p, void **v, uint32_t n)
 {
-	uint32_t got = 0;
+	uint32_t got = 0, left = stashed(p);
 
-	while (got < n && p->stashed > 0)
-		v[got++] = hand_out(p, p->stash[--p->stashed]);
+	while (got < n && left > 0)
+		v[got++] = hand_out(p, p->stash[--left]);
+	store_relaxed(&p->stashed, left);
 	return (int)got;
 }
 
@@ -171,7 +182,7 @@ alloc_slots(
 	    .out = v};
 	int err;
 
-	if (p->stashed > 0 && p->epoch == s->epoch && s->socket >= 0)
+	if (stashed(p) > 0 && p->epoch == s->epoch && s->socket >= 0)
 		return stash_take(p, v, n);
 	if (p->retired)
 		return pool_error(p, -ESHUTDOWN, "alloc");
@@ -186,45 +197,99 @@ alloc_slots(
 		   : call_result(&c);
 }
 
-static void *
+/* What there is without a message: 0..n, or -EDEADLK. */
+static int
+at_hand(struct slabd_pool *p, void **v, uint32_t n)
+{
+	int got = 0;
+
+	if (p != NULL && stock_usable(p) && !(p->flags & SLABD_RDONLY) &&
+	    stashed(p) == 0)
+		got = stock_take(p, v, n);
+	return got < 0 ? pool_error(p, got, "alloc") : got;
+}
+
+/* How many of `n`; those at hand count even if no more are to be had. */
+static int
+alloc_many(
+    struct slabd_pool *p, void **v, uint32_t n, uint16_t flags, int timeout_ms)
+{
+	int got = at_hand(p, v, n), cancel, more;
+
+	if (got < 0 || (uint32_t)got == n ||
+	    (got > 0 && p->flags & SLABD_NONBLOCK))
+		return got;
+	more = pool_enter(p, true, &cancel);
+	if (more == 0) {
+		more = alloc_slots(
+		    p, v + got, n - (uint32_t)got, flags, timeout_ms);
+		session_leave(p->session, cancel);
+	}
+	return got > 0 && more < 0 ? got : got + more;
+}
+
+/*
+ * The everyday cases below end in calls of what is not inlined, so that they
+ * need no stack of their own.
+ */
+static __attribute__((noinline)) void *
 alloc_one(struct slabd_pool *p, uint16_t flags, int timeout_ms)
 {
 	void *slot = NULL;
-	int cancel, err = pool_enter(p, true, &cancel);
+	int err = alloc_many(p, &slot, 1, flags, timeout_ms);
 
-	if (err < 0)
-		return error_null(err);
-	err = alloc_slots(p, &slot, 1, flags, timeout_ms);
-	session_leave(p->session, cancel);
 	return err < 0 ? error_null(err) : slot;
+}
+
+static __attribute__((noinline)) void *
+attend_with(struct slabd_pool *p, struct lane_magazine *m, void *slot)
+{
+	stock_attend(p, m);
+	return slot;
+}
+
+/* From the thread's magazine, or by whatever else it takes. */
+static inline __attribute__((always_inline)) void *
+alloc_everyday(struct slabd_pool *p, uint16_t flags, int timeout_ms)
+{
+	struct seat *seat = p != NULL ? stock_seat(p) : NULL;
+	struct lane_magazine *m;
+	uint64_t ref;
+	void *slot;
+
+	if (seat == NULL || stashed(p) > 0)
+		return alloc_one(p, flags, timeout_ms);
+	m = seat->magazine;
+	ref = stock_pop(p, m);
+	if (ref == 0)
+		return alloc_one(p, flags, timeout_ms);
+	slot = table_address(&p->table, ref_slot(ref));
+	return stock_noticed(p, m) ? attend_with(p, m, slot) : slot;
 }
 
 void *
 slabd_alloc(struct slabd_pool *p)
 {
-	return alloc_one(p, 0, 0);
+	return mark_allocated(p, alloc_everyday(p, 0, 0));
 }
 
 void *
 slabd_alloc_wait(struct slabd_pool *p, int timeout_ms)
 {
-	return alloc_one(p, WIRE_WAIT, timeout_ms);
+	return mark_allocated(p, alloc_everyday(p, WIRE_WAIT, timeout_ms));
 }
 
 int
 slabd_alloc_many(struct slabd_pool *p, void **v, unsigned n)
 {
-	int cancel, err;
+	int got;
 
 	if (n == 0)
 		return error_set(-EINVAL, "alloc: no slots asked for");
-	err = pool_enter(p, true, &cancel);
-	if (err < 0)
-		return err;
-	err =
-	    alloc_slots(p, v, n < SLABD_BATCH_MAX ? n : SLABD_BATCH_MAX, 0, 0);
-	session_leave(p->session, cancel);
-	return err;
+	got = alloc_many(p, v, n < SLABD_BATCH_MAX ? n : SLABD_BATCH_MAX, 0, 0);
+	for (int i = 0; i < got; i++)
+		v[i] = mark_allocated(p, v[i]);
+	return got;
 }
 
 /*
@@ -265,7 +330,7 @@ queue_up(struct slabd_pool *p, uint32_t n)
 			      .n = n,
 			      .owner = CALL_POSTED},
 			  *post;
-	uint32_t room = SLABD_BATCH_MAX - p->stashed - p->expected;
+	uint32_t room = SLABD_BATCH_MAX - stashed(p) - p->expected;
 	int err;
 
 	err = stash_ask(p, &c, n < room ? n : room);
@@ -296,13 +361,14 @@ slabd_pool_want(struct slabd_pool *p, unsigned n)
 	if (err < 0)
 		return err;
 	err = unwant(p);
-	if (err == 0 && n == 0 && p->stashed > 0) {
-		err = pool_give_back(p, p->stash, p->stashed);
-		p->stashed = err < 0 ? p->stashed : 0;
+	if (err == 0 && n == 0 && stashed(p) > 0) {
+		err = pool_give_back(p, p->stash, stashed(p));
+		if (err == 0)
+			store_relaxed(&p->stashed, 0);
 	} else if (err == 0 && n > 0 && p->retired)
 		err = pool_error(p, -ESHUTDOWN, "want");
-	else if (err == 0 && n > p->stashed)
-		err = queue_up(p, n - p->stashed);
+	else if (err == 0 && n > stashed(p))
+		err = queue_up(p, n - stashed(p));
 	else if (err == 0 && n > 0)
 		session_news(p->session);
 	session_leave(p->session, cancel);
@@ -431,15 +497,13 @@ free_batch(struct slabd_pool *p, void **v, unsigned n)
 	return first < 0 || err >= 0 ? first : err;
 }
 
-int
-slabd_free_many(struct slabd_pool *p, void **v, unsigned n)
+/* By message, all that can be: 0 or the first failure met. */
+static int
+free_by_message(struct slabd_pool *p, void **v, unsigned n)
 {
-	int cancel, err, first = 0;
+	int cancel, err = pool_enter(p, false, &cancel), first = 0;
 	unsigned part;
 
-	if (n > INT_MAX)
-		return error_set(-EINVAL, "free: too many at once");
-	err = pool_enter(p, false, &cancel);
 	if (err < 0)
 		return err;
 	for (unsigned at = 0; at < n; at += part) {
@@ -448,15 +512,66 @@ slabd_free_many(struct slabd_pool *p, void **v, unsigned n)
 		first = first < 0 ? first : err;
 	}
 	session_leave(p->session, cancel);
-	return first < 0 ? first : (int)n;
+	return first;
+}
+
+/* When it takes more than a push. */
+static __attribute__((noinline)) int
+free_one(struct slabd_pool *p, void *at)
+{
+	uint32_t slot;
+	int err;
+
+	if (p == NULL || !stock_usable(p))
+		return free_by_message(p, &at, 1);
+	slot = table_slot(&p->table, at);
+	err = slot == TABLE_NO_SLOT ? -EINVAL : stock_put(p, slot);
+	return err < 0 ? pool_error_at(p, err, "free", at) : 0;
+}
+
+/* Into the thread's magazine, or by whatever else it takes. */
+static inline __attribute__((always_inline)) int
+free_everyday(struct slabd_pool *p, void *at)
+{
+	struct seat *seat = p != NULL ? stock_seat(p) : NULL;
+	struct lane_magazine *m;
+	uint32_t slot;
+
+	if (seat == NULL)
+		return free_one(p, at);
+	m = seat->magazine;
+	slot = table_slot(&p->table, at);
+	if (slot == TABLE_NO_SLOT || !stock_push(p, m, seat->limit, slot))
+		return free_one(p, at);
+	return stock_noticed(p, m) ? stock_attend(p, m) : 0;
 }
 
 int
-slabd_free(struct slabd_pool *p, void *slot)
+slabd_free(struct slabd_pool *p, void *at)
 {
-	int err = slabd_free_many(p, &slot, 1);
+	mark_leaves(p, at);
+	return mark_freed(p, at, free_everyday(p, at));
+}
 
-	return err < 0 ? err : 0;
+int
+slabd_free_many(struct slabd_pool *p, void **v, unsigned n)
+{
+	int err, first = 0;
+
+	if (n > INT_MAX)
+		return error_set(-EINVAL, "free: too many at once");
+	for (unsigned i = 0; i < n; i++)
+		mark_leaves(p, v[i]);
+	if (p == NULL || !stock_usable(p))
+		first = free_by_message(p, v, n);
+	else
+		for (unsigned i = 0; i < n; i++) {
+			err = free_everyday(p, v[i]);
+			first = first < 0 ? first : err;
+		}
+	for (unsigned i = 0; i < n; i++)
+		(void)mark_freed(p, v[i], first);
+	return first < 0 ? first : (int)n;
 }
 
 struct slabd_scope_

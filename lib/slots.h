@@ -17,7 +17,7 @@
  * which loses memory but never hands out what is not ours.  Likewise a list
  * bent into a ring ends where the count says so.
  *
- * Private to the core, and inline, since slab.c does all of this for each slot;
+ * Not public, and inline, since slab.c and the daemon do this for each slot;
  * slots.c gives it out under the names of <slab.h>.
  */
 #ifndef SLOTS_H

@@ -6,25 +6,16 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "atomic.h"
 #include "table.h"
-#include "wire.h"
 
-#define STATE_SHIFT 20u
-#define HOLDS_MASK  ((UINT64_C(1) << STATE_SHIFT) - 1)
-#define NAME_MASK   (~(uint64_t)(REF_SLOTS_MAX - 1)) /* version and kind */
-
-static uint64_t
-word_make(uint64_t ref, enum slot_state state)
-{
-	return (ref & NAME_MASK) | (uint64_t)state << STATE_SHIFT |
-	       (state == SLOT_HELD);
-}
+#ifdef TABLE_TELLS
+char table_elsewhere;
+#endif
 
 static enum slot_state
 word_state(uint64_t word)
 {
-	return (enum slot_state)(word >> STATE_SHIFT & 0xf);
+	return (enum slot_state)(word >> TABLE_STATE_SHIFT & 0xf);
 }
 
 /*
@@ -44,22 +35,29 @@ inverse(uint64_t odd)
 	return x;
 }
 
+static size_t
+bytes_of(const struct table *t)
+{
+	return (size_t)t->reserve * sizeof(*t->words);
+}
+
 int
 table_init(struct table *t, void *base, uint64_t slot_size, uint32_t slots,
     uint32_t reserve)
 {
-	size_t bytes = (size_t)reserve * sizeof(*t->words);
-	void *words = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *words;
 
+	t->reserve = reserve;
+	words = mmap(NULL, bytes_of(t), PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (words == MAP_FAILED)
 		return -ENOMEM;
 	t->words = words;
-	t->bytes = bytes;
 	t->base = base;
 	t->slot_size = slot_size;
 	t->shift = (unsigned)__builtin_ctzll(slot_size);
 	t->inverse = inverse(slot_size >> t->shift);
+	t->checked = true;
 	/* Relaxed: whoever attaches hands the pool to other threads itself. */
 	store_relaxed(&t->top, slots);
 	return 0;
@@ -69,7 +67,7 @@ void
 table_destroy(struct table *t)
 {
 	if (t->words != NULL)
-		munmap(t->words, t->bytes);
+		munmap(t->words, bytes_of(t));
 	t->words = NULL;
 }
 
@@ -83,47 +81,16 @@ table_grow(struct table *t, uint32_t slots)
 	store_relaxed(&t->top, slots);
 }
 
-uint32_t
-table_slot_at(const struct table *t, uint64_t offset)
+static bool
+swap(struct table *t, uint32_t slot, uint64_t *word, uint64_t fresh)
 {
-	/* Turned instead of shifted: low bits that should be 0 become huge. */
-	uint64_t turned = offset >> t->shift | offset << ((64 - t->shift) & 63);
-	uint64_t slot = turned * t->inverse;
-
-	/* Relaxed: see table_grow. */
-	return slot < load_relaxed(&t->top) ? (uint32_t)slot : TABLE_NO_SLOT;
-}
-
-uint32_t
-table_slot(const struct table *t, const void *at)
-{
-	return table_slot_at(t, (uint64_t)((uintptr_t)at - (uintptr_t)t->base));
-}
-
-void *
-table_address(const struct table *t, uint32_t slot)
-{
-	return t->base + slot * t->slot_size;
-}
-
-bool
-table_valid(const struct table *t, uint64_t ref)
-{
-	return ref_version(ref) != 0 && ref_slot(ref) < load_relaxed(&t->top);
+	return table_swap(t, slot, word, fresh, t->checked);
 }
 
 uint64_t
 table_ref(const struct table *t, uint32_t slot)
 {
-	return (load_relaxed(&t->words[slot]) & NAME_MASK) | slot;
-}
-
-/* On failure `*word` is what was there instead. */
-static bool
-exchange(struct table *t, uint32_t slot, uint64_t *word, uint64_t fresh)
-{
-	return atomic_compare_exchange_weak_explicit(&t->words[slot], word,
-	    fresh, memory_order_relaxed, memory_order_relaxed);
+	return (load_relaxed(&t->words[slot]) & TABLE_NAME) | slot;
 }
 
 void
@@ -132,12 +99,13 @@ table_hold(struct table *t, uint64_t ref)
 	uint32_t slot = ref_slot(ref);
 	uint64_t word = load_relaxed(&t->words[slot]), fresh;
 
+	TABLE_COMES();
 	do {
-		fresh = word_make(ref, SLOT_HELD);
+		fresh = table_word(ref, SLOT_HELD);
 		if (ref_shared(ref) &&
-		    (word & ~HOLDS_MASK) == (fresh & ~HOLDS_MASK))
+		    ((word ^ fresh) & ~(TABLE_OFFERED | TABLE_HOLDS)) == 0)
 			fresh = word + 1;
-	} while (!exchange(t, slot, &word, fresh));
+	} while (!swap(t, slot, &word, fresh));
 }
 
 /* Why a slot that is not held can be neither freed nor sent. */
@@ -153,38 +121,94 @@ table_drop(struct table *t, uint32_t slot, uint64_t *ref)
 	uint64_t word = load_relaxed(&t->words[slot]);
 	bool last;
 
+	TABLE_LEAVES();
 	do {
 		if (word_state(word) != SLOT_HELD)
 			return refusal(word);
-		last = (word & HOLDS_MASK) == 1;
-	} while (!exchange(
-	    t, slot, &word, last ? word_make(word, SLOT_FREED) : word - 1));
-	*ref = (word & NAME_MASK) | slot;
+		last = (word & TABLE_HOLDS) == 1;
+	} while (!swap(
+	    t, slot, &word, last ? table_word(word, SLOT_FREED) : word - 1));
+	*ref = (word & TABLE_NAME) | slot;
 	return last ? 0 : 1;
+}
+
+/* 0 when the slot of this word may be given to others. */
+static int
+movable(uint64_t word)
+{
+	if (word_state(word) != SLOT_HELD)
+		return refusal(word);
+	return ref_shared(word) ? -EBUSY : 0;
 }
 
 int
 table_move(struct table *t, uint32_t slot, uint64_t *ref)
 {
 	uint64_t word = load_relaxed(&t->words[slot]);
+	int err;
 
+	TABLE_LEAVES();
 	do {
-		if (word_state(word) != SLOT_HELD)
-			return refusal(word);
-		if (ref_shared(word))
-			return -EBUSY;
-	} while (!exchange(t, slot, &word, word_make(word, SLOT_MOVING)));
-	*ref = (word & NAME_MASK) | slot;
+		err = movable(word);
+		if (err < 0)
+			return err;
+	} while (!swap(t, slot, &word, table_word(word, SLOT_MOVING)));
+	*ref = (word & TABLE_NAME) | slot;
 	return 0;
+}
+
+int
+table_offer(
+    struct table *t, uint32_t slot, bool shared, uint64_t *held, uint64_t *ref)
+{
+	uint64_t word = load_relaxed(&t->words[slot]);
+	int err;
+
+	TABLE_LEAVES();
+	do {
+		err = movable(word);
+		if (err < 0)
+			return err;
+		*ref =
+		    ref_make(slot, shared, ref_version_next(ref_version(word)));
+	} while (!swap(t, slot, &word,
+	    shared ? table_word(*ref, SLOT_HELD) | TABLE_OFFERED
+		   : table_word(*ref, SLOT_SENT)));
+	*held = (word & TABLE_NAME) | slot;
+	return 0;
+}
+
+bool
+table_offered(const struct table *t, uint64_t ref)
+{
+	uint64_t word = load_relaxed(&t->words[ref_slot(ref)]);
+
+	if (ref_shared(ref))
+		return (word & ~TABLE_HOLDS) ==
+		       ((table_word(ref, SLOT_HELD) & ~TABLE_HOLDS) |
+			   TABLE_OFFERED);
+	return word == table_word(ref, SLOT_SENT);
 }
 
 void
 table_settle(
     struct table *t, uint64_t ref, enum slot_state from, enum slot_state to)
 {
-	uint64_t word = word_make(ref, from);
+	uint32_t slot = ref_slot(ref);
+	uint64_t word = load_relaxed(&t->words[slot]);
 
-	while (!exchange(t, ref_slot(ref), &word, word_make(ref, to)))
-		if (word != word_make(ref, from))
+	while (word == table_word(ref, from))
+		if (swap(t, slot, &word, table_word(ref, to)))
+			return;
+}
+
+void
+table_lose(struct table *t, uint64_t ref)
+{
+	uint32_t slot = ref_slot(ref);
+	uint64_t word = load_relaxed(&t->words[slot]);
+
+	while (((word ^ ref) & TABLE_NAME) == 0)
+		if (swap(t, slot, &word, table_word(ref, SLOT_LOST)))
 			return;
 }

@@ -241,6 +241,8 @@ wire_type_name(unsigned type)
 		return "RECALL";
 	case WIRE_FLUSH:
 		return "FLUSH";
+	case WIRE_HELD:
+		return "HELD";
 	case WIRE_STATS:
 		return "STATS";
 	case WIRE_HOLDERS:

@@ -70,11 +70,12 @@ enum wire_type {
 	 * ATTACH. u32 attach flags (WIRE_ATTACH_*), u16 length and bytes of
 	 * the pool's name. Reply (the attachment's number in the header):
 	 * u64 region bytes, u64 slot size, u32 slots per segment, u32
-	 * segments at most, u32 rights (WIRE_RIGHT_*), u32 features, u64
-	 * identity of the pool, u32 number of descriptors n, u32 0, then n
-	 * times u32 kind (WIRE_FD_*), u32 0, u64 bytes; the descriptors come
-	 * with the message in the same order. Slot i starts i * slot size
-	 * bytes into the region.
+	 * segments at most, u32 rights (WIRE_RIGHT_*), u32 features
+	 * (WIRE_ATTACHED_*), u64 identity of the pool, u32 number of
+	 * descriptors n, u32 0, then n times u32 kind (WIRE_FD_*), u32 0, u64
+	 * bytes; the descriptors come with the message in the same order. With
+	 * WIRE_ATTACHED_LANE there follow the 8 * u32 of the lane's geometry
+	 * (lane.h). Slot i starts i * slot size bytes into the region.
 	 */
 	WIRE_ATTACH = 16,
 	/* DETACH. Empty. What the attachment holds is given back. */
@@ -122,6 +123,11 @@ enum wire_type {
 	 * cancelled one's body is u32, that number.
 	 */
 	WIRE_FLUSH = 39,
+	/*
+	 * HELD. u64 ref. Reply: status 1, this attachment holds the slot under
+	 * this ref, or 0. For who found its claim revoked.
+	 */
+	WIRE_HELD = 40,
 
 	/*
 	 * Documents: the reply's body is u64 bytes of a JSON text in the
@@ -160,12 +166,20 @@ enum wire_type {
 
 /* ATTACH flags. */
 #define WIRE_ATTACH_RDONLY 0x1u /* receive and free only */
+#define WIRE_ATTACH_LANE   0x2u /* with a lane, if there can be one */
+
+/* What an attachment has, in the reply. */
+#define WIRE_ATTACHED_LANE   0x1u
+#define WIRE_ATTACHED_FENCES 0x2u /* the daemon cannot ask for barriers */
 
 #define WIRE_RIGHT_READ	 0x1u
 #define WIRE_RIGHT_WRITE 0x2u
 
 /* Kinds of descriptor. */
-#define WIRE_FD_REGION 1u
+#define WIRE_FD_REGION	 1u
+#define WIRE_FD_CLAIMS	 2u /* u64 a slot, see claim.h */
+#define WIRE_FD_LANE	 3u /* see lane.h */
+#define WIRE_FD_DOORBELL 4u /* an eventfd, 0 bytes */
 
 /*
  * A ref: bits 0-23 the slot, bit 24 its kind (0 exclusive, 1 shared), bits

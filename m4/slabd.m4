@@ -79,3 +79,32 @@ slabd_debug=$enable_debug
 AS_IF([test "x$enable_debug" != xno],
     [AC_DEFINE([SLAB_DEBUG], [1], [Check invariants around mutations])])
 ])
+
+# SLABD_CHECK_ANNOTATIONS: --enable-annotations tells memory checkers which slots
+# are the program's to touch.
+AC_DEFUN([SLABD_CHECK_ANNOTATIONS], [
+AC_ARG_ENABLE([annotations],
+    [AS_HELP_STRING([--enable-annotations],
+	[tell Valgrind and AddressSanitizer which slots are in use])],
+    [], [enable_annotations=no])
+slabd_annotations=$enable_annotations
+AS_IF([test "x$enable_annotations" != xno], [
+    AC_DEFINE([SLABD_ANNOTATIONS], [1],
+	[Tell memory checkers which slots are in use])
+    AC_CHECK_HEADERS([valgrind/memcheck.h])
+])
+])
+
+# SLABD_CHECK_PROBES: --enable-probes puts static tracepoints in.
+AC_DEFUN([SLABD_CHECK_PROBES], [
+AC_ARG_ENABLE([probes],
+    [AS_HELP_STRING([--enable-probes],
+	[static tracepoints (USDT) for perf, bpftrace and systemtap])],
+    [], [enable_probes=no])
+slabd_probes=$enable_probes
+AS_IF([test "x$enable_probes" != xno], [
+    AC_CHECK_HEADER([sys/sdt.h], [],
+	[AC_MSG_ERROR([sys/sdt.h is needed for --enable-probes: install systemtap-sdt-dev])])
+    AC_DEFINE([SLABD_PROBES], [1], [Static tracepoints])
+])
+])

@@ -17,13 +17,16 @@ AM_TESTS_ENVIRONMENT = \
 	SANITIZERS='$(SAN_CFLAGS)'; export SANITIZERS;
 
 unit_tests = \
+	tests/unit/test_claim \
 	tests/unit/test_conf \
 	tests/unit/test_connection \
 	tests/unit/test_event \
+	tests/unit/test_guard \
 	tests/unit/test_headroom \
 	tests/unit/test_helper \
 	tests/unit/test_instance \
 	tests/unit/test_jsonc \
+	tests/unit/test_lane \
 	tests/unit/test_ledger \
 	tests/unit/test_listener \
 	tests/unit/test_log \
@@ -31,13 +34,17 @@ unit_tests = \
 	tests/unit/test_output \
 	tests/unit/test_peer \
 	tests/unit/test_region \
+	tests/unit/test_ring \
 	tests/unit/test_slab \
 	tests/unit/test_slots \
+	tests/unit/test_stock \
 	tests/unit/test_table \
 	tests/unit/test_wire \
 	tests/unit/slab_hpp
 e2e_tests = \
 	tests/e2e/test_death \
+	tests/e2e/test_flow \
+	tests/e2e/test_lanes \
 	tests/e2e/test_library \
 	tests/e2e/test_lifecycle \
 	tests/e2e/test_limits \
@@ -45,9 +52,12 @@ e2e_tests = \
 	tests/e2e/test_waiting
 stress_tests = \
 	tests/stress/kill \
+	tests/stress/lanes \
 	tests/stress/library \
+	tests/stress/rings \
 	tests/stress/slab_threads
 script_tests = \
+	tests/bench/smoke.sh \
 	tests/core/freestanding.sh \
 	tests/core/headers.sh \
 	tests/e2e/filepipe.sh \
@@ -99,10 +109,24 @@ tests_unit_test_peer_SOURCES = tests/unit/peer.c tests/unit/scratch.h
 tests_unit_test_peer_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_region_SOURCES = tests/unit/region.c tests/unit/scratch.h
 tests_unit_test_region_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_guard_SOURCES = tests/unit/guard.c
+tests_unit_test_guard_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_claim_SOURCES = tests/unit/claim.c
+tests_unit_test_claim_CFLAGS = $(AM_CFLAGS) -pthread
+tests_unit_test_claim_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_unit_test_claim_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
+tests_unit_test_lane_SOURCES = tests/unit/lane.c
+tests_unit_test_lane_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
+tests_unit_test_ring_SOURCES = tests/unit/ring.c
+tests_unit_test_ring_CFLAGS = $(AM_CFLAGS) -pthread
+tests_unit_test_ring_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_unit_test_ring_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
 tests_unit_test_ledger_SOURCES = tests/unit/ledger.c tests/core/random.h
 tests_unit_test_ledger_LDADD = $(raw_libs) $(CRITERION_LIBS)
 tests_unit_test_connection_SOURCES = tests/unit/connection.c tests/unit/scratch.h
 tests_unit_test_connection_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
+tests_unit_test_stock_SOURCES = tests/unit/stock.c
+tests_unit_test_stock_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
 tests_unit_test_table_SOURCES = tests/unit/table.c
 tests_unit_test_table_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
 tests_unit_test_wire_SOURCES = tests/unit/wire.c
@@ -121,6 +145,12 @@ tests_unit_test_output_LDADD = $(CJSON_LIBS) $(CRITERION_LIBS) -lm
 tests_e2e_test_death_SOURCES = tests/e2e/death.c tests/e2e/e2e.h \
 	$(raw_sources)
 tests_e2e_test_death_LDADD = $(raw_libs) $(CRITERION_LIBS)
+tests_e2e_test_flow_SOURCES = tests/e2e/flow.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_flow_LDADD = lib/libslabdall.la $(CJSON_LIBS) $(CRITERION_LIBS)
+tests_e2e_test_lanes_SOURCES = tests/e2e/lanes.c tests/e2e/e2e.h \
+	tests/core/random.h $(raw_sources)
+tests_e2e_test_lanes_LDADD = $(raw_libs) $(CRITERION_LIBS)
 tests_e2e_test_lifecycle_SOURCES = tests/e2e/lifecycle.c tests/e2e/e2e.h \
 	$(raw_sources)
 tests_e2e_test_lifecycle_LDADD = $(raw_libs) $(CRITERION_LIBS)
@@ -153,11 +183,20 @@ CLEANFILES += tests/e2e/overview.c tests/e2e/overview.c.tmp
 tests_stress_kill_SOURCES = tests/stress/kill.c tests/core/random.h \
 	$(raw_sources)
 tests_stress_kill_LDADD = $(raw_libs)
+tests_stress_lanes_SOURCES = tests/stress/lanes.c tests/core/random.h \
+	$(raw_sources)
+tests_stress_lanes_CFLAGS = $(AM_CFLAGS) -pthread
+tests_stress_lanes_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_stress_lanes_LDADD = lib/libslabdall.la $(CJSON_LIBS)
 tests_stress_library_SOURCES = tests/stress/library.c \
 	tests/core/random.h $(raw_sources)
 tests_stress_library_CFLAGS = $(AM_CFLAGS) -pthread
 tests_stress_library_LDFLAGS = $(AM_LDFLAGS) -pthread
 tests_stress_library_LDADD = lib/libslabdall.la $(CJSON_LIBS)
+tests_stress_rings_SOURCES = tests/stress/rings.c tests/core/random.h
+tests_stress_rings_CFLAGS = $(AM_CFLAGS) -pthread
+tests_stress_rings_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_stress_rings_LDADD = lib/libslabdall.la
 tests_stress_slab_threads_SOURCES = tests/stress/slab_threads.c \
 	tests/core/random.h
 tests_stress_slab_threads_CFLAGS = $(AM_CFLAGS) -pthread
@@ -166,14 +205,17 @@ tests_stress_slab_threads_LDADD = lib/libslabcore.la
 
 # Criterion does not run under ThreadSanitizer, programs with a plain main() do:
 # for a tree configured with --enable-sanitizers=thread.
-tsan_programs = tests/stress/library tests/stress/slab_threads
+tsan_programs = tests/stress/lanes tests/stress/library \
+	tests/stress/rings tests/stress/slab_threads
 check-tsan: $(BUILT_SOURCES) slabd$(EXEEXT) $(tsan_programs)
 	$(AM_TESTS_ENVIRONMENT) for program in $(tsan_programs); do \
 		TSAN_OPTIONS=halt_on_error=1 $$program || exit 1; \
 	done
 
 # The long form of what `make check` does for seconds.
-check-stress: all tests/stress/kill$(EXEEXT) tests/stress/library$(EXEEXT)
+check-stress: all $(stress_tests)
 	$(AM_TESTS_ENVIRONMENT) tests/stress/kill -r 10000 && \
-	tests/stress/library -r 2000
+	tests/stress/lanes -r 20000 && \
+	tests/stress/library -r 2000 && \
+	tests/stress/rings -r 2000
 .PHONY: check-tsan check-stress

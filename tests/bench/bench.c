@@ -1,10 +1,13 @@
-#define _GNU_SOURCE
-#include "bench.h"
+#include "config.h"
 
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
 
 uint64_t
 bench_ns(void)
@@ -18,10 +21,11 @@ bench_ns(void)
 void
 bench_pin(int cpu)
 {
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
-	CPU_SET((unsigned)cpu, &set);
+	CPU_SET((unsigned)(cpu % cpus), &set);
 	if (sched_setaffinity(0, sizeof(set), &set) != 0)
 		perror("sched_setaffinity");
 }
@@ -31,6 +35,17 @@ bench_die(const char *what)
 {
 	perror(what);
 	exit(1);
+}
+
+void *
+bench_shared(size_t len)
+{
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		bench_die("mmap");
+	return mem;
 }
 
 static int

@@ -1,11 +1,17 @@
 /*
- * What the benchmarks share: a clock, a place for a process, and the way two
- * things are compared: in turns within one run, as the median of the ratios.
+ * What the benchmarks share: a clock, a place for a process, memory for two of
+ * them, and the way two things are compared: in turns within one run, as the
+ * median of the ratios.
  */
 #ifndef SLABD_TESTS_BENCH_H
 #define SLABD_TESTS_BENCH_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define BENCH_ROUNDS_MAX 101
 
@@ -15,9 +21,14 @@ struct bench_ratio {
 };
 
 uint64_t bench_ns(void);
-/* Confines this process to one CPU; what cannot be is said and ignored. */
+/*
+ * Confines this process to one CPU, counted from 0 and round again where there
+ * are not so many; what cannot be is said and ignored.
+ */
 void bench_pin(int cpu);
-void bench_die(const char *what);
+void bench_die(const char *what) __attribute__((noreturn));
+/* Zeroed memory that children share; munmap() it. */
+void *bench_shared(size_t len);
 /*
  * Runs a and b `rounds` times in turns; each returns nanoseconds an operation.
  */
@@ -25,5 +36,9 @@ struct bench_ratio bench_compare(
     unsigned rounds, double (*a)(void *), double (*b)(void *), void *arg);
 /* The middle one of n values, which are sorted in place. */
 double bench_median(double *values, unsigned n);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

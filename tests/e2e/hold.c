@@ -43,7 +43,7 @@ main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	options.label = argv[2];
 	if (slabd_open_options(&slabd, &options) < 0 ||
-	    slabd_pool_attach(&pool, slabd, argv[1], 0) < 0 ||
+	    slabd_pool_attach(&pool, slabd, argv[1], SLABD_NO_LANE) < 0 ||
 	    take(pool, (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4])) < 0) {
 		fprintf(stderr, "hold: %s\n", slabd_error_detail());
 		goto close;

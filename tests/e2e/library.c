@@ -1,9 +1,10 @@
 /*
  * The library with the real daemon: what the manual promises, from several
- * processes and threads, and through the daemon's end.
+ * processes and threads, and through the daemon's end; with lanes and without.
  */
 #include "config.h"
 
+#include <cJSON.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +19,8 @@
 #include "connection.h"
 #include "server.h"
 
-#define SLOTS 32 /* all that pool "few" has */
+#define SLOTS 32   /* all that pool "few" has */
+#define MANY  1024 /* and "many" */
 
 #define CONFIG                                                   \
 	"\"pools\": ["                                           \
@@ -28,7 +30,9 @@
 	"  { \"name\": \"odd\", \"slot_size\": 1000,"            \
 	"    \"slots_per_segment\": 100, \"max_segments\": 8 }," \
 	"  { \"name\": \"kept\", \"slot_size\": 64,"             \
-	"    \"slots_per_segment\": 4, \"max_segments\": 1 } ]"
+	"    \"slots_per_segment\": 4, \"max_segments\": 1 },"   \
+	"  { \"name\": \"many\", \"slot_size\": 64,"             \
+	"    \"slots_per_segment\": 1024, \"max_segments\": 1 } ]"
 
 static struct server server;
 
@@ -48,6 +52,25 @@ teardown(void)
 }
 
 TestSuite(library, .timeout = 120, .init = setup, .fini = teardown);
+
+/* What every attachment is made with; children inherit it. */
+static unsigned how;
+
+TestSuite(messages, .timeout = 120, .init = setup, .fini = teardown);
+
+/* A test of suite `library`, and once more without lanes. */
+#define TEST_BOTH(name)              \
+	static void name(void);      \
+	Test(library, name)          \
+	{                            \
+		name();              \
+	}                            \
+	Test(messages, name)         \
+	{                            \
+		how = SLABD_NO_LANE; \
+		name();              \
+	}                            \
+	static void name(void)
 
 static void
 setup_impatient(void)
@@ -97,7 +120,7 @@ static struct slabd_pool *
 attach(struct slabd *s, const char *name, unsigned flags)
 {
 	struct slabd_pool *p;
-	int err = slabd_pool_attach(&p, s, name, flags);
+	int err = slabd_pool_attach(&p, s, name, flags | how);
 
 	cr_assert_eq(err, 0, "%s: %s", name, slabd_error_detail());
 	return p;
@@ -107,11 +130,10 @@ attach(struct slabd *s, const char *name, unsigned flags)
 static int
 count_free(struct slabd_pool *p)
 {
-	void *v[SLOTS + 1];
+	static void *v[MANY + 1];
 	int n = 0, got;
 
-	while (
-	    (got = slabd_alloc_many(p, v + n, (unsigned)(SLOTS + 1 - n))) > 0)
+	while ((got = slabd_alloc_many(p, v + n, (unsigned)(MANY + 1 - n))) > 0)
 		n += got;
 	cr_assert_eq(slabd_free_many(p, v, (unsigned)n), n);
 	return n;
@@ -161,7 +183,7 @@ Test(library, an_unknown_pool_is_named)
 	slabd_close(s);
 }
 
-Test(library, slots_are_where_and_as_large_as_promised)
+TEST_BOTH(slots_are_where_and_as_large_as_promised)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "odd", 0);
@@ -187,7 +209,7 @@ Test(library, slots_are_where_and_as_large_as_promised)
 	slabd_close(s);
 }
 
-Test(library, an_empty_pool_names_its_holders)
+TEST_BOTH(an_empty_pool_names_its_holders)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
@@ -213,7 +235,7 @@ Test(library, an_empty_pool_names_its_holders)
 	slabd_close(s);
 }
 
-Test(library, misuse_is_told_apart)
+TEST_BOTH(misuse_is_told_apart)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0), *q = attach(s, "few", 0);
@@ -235,7 +257,7 @@ Test(library, misuse_is_told_apart)
 	slabd_close(s);
 }
 
-Test(library, a_scope_frees_and_keeps_errno)
+TEST_BOTH(a_scope_frees_and_keeps_errno)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
@@ -267,9 +289,8 @@ work(int control, void *arg)
 	slabd_ref ref;
 	void *slot;
 
-	(void)arg;
 	CHECK(s != NULL);
-	CHECK(slabd_pool_attach(&p, s, "few", 0) == 0);
+	CHECK(slabd_pool_attach(&p, s, "few", *(unsigned *)arg) == 0);
 	while (hear(control, &ref, sizeof(ref)) == 0) {
 		CHECK(slabd_receive(p, ref, &slot) == 0);
 		*(int *)slot *= 2;
@@ -281,13 +302,15 @@ work(int control, void *arg)
 	return 0;
 }
 
-Test(library, slots_travel_between_processes)
+/* Two hundred slots go to a worker attached with `flags`, and come back. */
+static void
+travel(unsigned flags)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
 	slabd_ref ref;
 	int *number, control;
-	pid_t child = spawn(work, NULL, &control);
+	pid_t child = spawn(work, &flags, &control);
 	void *slot;
 
 	for (int i = 0; i < 200; i++) {
@@ -308,7 +331,17 @@ Test(library, slots_travel_between_processes)
 	slabd_close(s);
 }
 
-Test(library, shares_are_received_and_recalled)
+TEST_BOTH(slots_travel_between_processes)
+{
+	travel(how);
+}
+
+TEST_BOTH(slots_travel_between_lanes_and_messages)
+{
+	travel(how ^ SLABD_NO_LANE);
+}
+
+TEST_BOTH(shares_are_received_and_recalled)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0), *q = attach(s, "few", 0);
@@ -337,7 +370,7 @@ Test(library, shares_are_received_and_recalled)
 	slabd_close(s);
 }
 
-Test(library, a_recalled_slot_is_the_senders_again)
+TEST_BOTH(a_recalled_slot_is_the_senders_again)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
@@ -360,7 +393,7 @@ Test(library, a_recalled_slot_is_the_senders_again)
 	slabd_close(s);
 }
 
-Test(library, readers_receive_and_free_only)
+TEST_BOTH(readers_receive_and_free_only)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
@@ -380,7 +413,7 @@ Test(library, readers_receive_and_free_only)
 	slabd_close(s);
 }
 
-Test(library, wanted_slots_are_kept_for_their_asker)
+TEST_BOTH(wanted_slots_are_kept_for_their_asker)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "kept", 0), *q = attach(s, "kept", 0);
@@ -415,14 +448,14 @@ hoard(int control, void *arg)
 
 	(void)arg;
 	CHECK(s != NULL);
-	CHECK(slabd_pool_attach(&p, s, "kept", 0) == 0);
+	CHECK(slabd_pool_attach(&p, s, "kept", how) == 0);
 	CHECK(slabd_alloc_many(p, v, 4) == 4);
 	CHECK(tell(control, "x", 1) == 0);
 	pause();
 	return 1;
 }
 
-Test(library, nothing_is_left_of_a_killed_client)
+TEST_BOTH(nothing_is_left_of_a_killed_client)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "kept", 0);
@@ -439,7 +472,7 @@ Test(library, nothing_is_left_of_a_killed_client)
 	slabd_close(s);
 }
 
-Test(library, non_blocking_calls_come_to_their_end)
+TEST_BOTH(non_blocking_calls_come_to_their_end)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", SLABD_NONBLOCK);
@@ -491,7 +524,7 @@ compete(void *arg)
 	return NULL;
 }
 
-Test(library, threads_wait_in_turn)
+TEST_BOTH(threads_wait_in_turn)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "kept", 0);
@@ -565,7 +598,7 @@ race(void *arg)
 	return NULL;
 }
 
-Test(library, of_racing_receives_as_many_win_as_were_offered)
+TEST_BOTH(of_racing_receives_as_many_win_as_were_offered)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
@@ -582,18 +615,22 @@ Test(library, of_racing_receives_as_many_win_as_were_offered)
 	slabd_close(s);
 }
 
-Test(library, a_handle_outlives_its_daemon)
+TEST_BOTH(a_handle_outlives_its_daemon)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
-	int fd = slabd_fd(s);
+	int fd = slabd_fd(s), n = 0;
 	void *slot = slabd_alloc(p);
 	char *json;
 
 	server_stop(&server, SIGKILL);
 	cr_assert_eq(server_start(&server), 0);
-	cr_assert_eq(
-	    slabd_free(p, slot), -ENOTRECOVERABLE, "%s", slabd_error_detail());
+	cr_assert_eq(slabd_free(p, slot), how ? -ENOTRECOVERABLE : 0, "%s",
+	    slabd_error_detail());
+	/* By a lane it goes on with what it has at hand. */
+	while (slabd_alloc(p) != NULL)
+		cr_assert_lt(n++, how ? 0 : SLOTS);
+	cr_assert_eq(errno, ENOTRECOVERABLE);
 	cr_assert_null(slabd_alloc(p));
 	cr_assert_eq(errno, ENOTRECOVERABLE);
 	slabd_pool_detach(p);
@@ -605,7 +642,145 @@ Test(library, a_handle_outlives_its_daemon)
 	slabd_close(s);
 }
 
-Test(library, statistics_know_us)
+/* A number of a pool in the statistics. */
+static double
+statistic(struct slabd *s, const char *pool, const char *name)
+{
+	const cJSON *each, *found = NULL;
+	cJSON *root;
+	char *json;
+	double value;
+
+	cr_assert_eq(slabd_stats_json(s, &json), 0, "%s", slabd_error_detail());
+	root = cJSON_Parse(json);
+	free(json);
+	cJSON_ArrayForEach (each, cJSON_GetObjectItem(root, "pools"))
+		if (strcmp(cJSON_GetObjectItem(each, "name")->valuestring,
+			pool) == 0)
+			found = cJSON_GetObjectItem(each, name);
+	cr_assert_not_null(found, "%s: no %s", pool, name);
+	value = found->valuedouble;
+	cJSON_Delete(root);
+	return value;
+}
+
+Test(library, what_is_at_hand_is_cached)
+{
+	struct slabd *s = open_daemon();
+	struct slabd_pool *p = attach(s, "many", 0);
+	void *slot = slabd_alloc(p);
+
+	cr_assert_not_null(slot);
+	cr_assert_eq(statistic(s, "many", "used"), 1);
+	for (int i = 0; i < 100; i++) {
+		cr_assert_eq(slabd_free(p, slot), 0);
+		slot = slabd_alloc(p);
+	}
+	cr_assert_eq(slabd_free(p, slot), 0);
+	cr_assert_eq(statistic(s, "many", "used"), 0);
+	cr_assert_gt(statistic(s, "many", "cached"), 0);
+	cr_assert_eq(
+	    statistic(s, "many", "cached") + statistic(s, "many", "free"),
+	    MANY);
+	cr_assert_eq(statistic(s, "many", "allocs_total"), 101);
+	cr_assert_eq(statistic(s, "many", "frees_total"), 101);
+	slabd_pool_detach(p);
+	cr_assert_eq(statistic(s, "many", "free"), MANY);
+	slabd_close(s);
+}
+
+/* Who has none gets what another has only at hand, in whatever thread. */
+static pthread_barrier_t meeting;
+
+static void *
+hold_back(void *arg)
+{
+	void *v[16];
+
+	cr_assert_eq(slabd_alloc_many(arg, v, 16), 16);
+	cr_assert_eq(slabd_free_many(arg, v, 16), 16);
+	pthread_barrier_wait(&meeting);
+	pthread_barrier_wait(&meeting);
+	return NULL;
+}
+
+Test(library, what_is_at_hand_is_there_for_all)
+{
+	struct slabd *s = open_daemon(), *t = open_daemon();
+	struct slabd_pool *p = attach(s, "many", 0), *q = attach(t, "many", 0);
+	pthread_t threads[THREADS];
+
+	pthread_barrier_init(&meeting, NULL, THREADS + 1);
+	for (int i = 0; i < THREADS; i++)
+		pthread_create(&threads[i], NULL, hold_back, p);
+	pthread_barrier_wait(&meeting);
+	cr_assert_eq(count_free(q), MANY);
+	cr_assert_eq(count_free(p), MANY);
+	pthread_barrier_wait(&meeting);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	cr_assert_eq(count_free(q), MANY);
+	slabd_close(s);
+	slabd_close(t);
+}
+
+Test(library, one_thread_uses_more_pools_than_it_has_seats)
+{
+	struct slabd *s = open_daemon();
+	struct slabd_pool *p[12];
+	void *slot[12];
+
+	for (int i = 0; i < 12; i++)
+		p[i] = attach(s, "many", 0);
+	for (int round = 0; round < 20; round++) {
+		for (int i = 0; i < 12; i++) {
+			slot[i] = slabd_alloc(p[i]);
+			cr_assert_not_null(slot[i], "%s", slabd_error_detail());
+		}
+		for (int i = 0; i < 12; i++)
+			cr_assert_eq(slabd_free(p[i], slot[i]), 0);
+	}
+	for (int i = 1; i < 12; i++)
+		slabd_pool_detach(p[i]);
+	cr_assert_eq(count_free(p[0]), MANY);
+	cr_assert_eq(statistic(s, "many", "rejected_total"), 0);
+	slabd_close(s);
+}
+
+static void *contested;
+static _Atomic unsigned freed;
+
+static void *
+free_contested(void *arg)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		if (pthread_barrier_wait(&meeting) ==
+		    PTHREAD_BARRIER_SERIAL_THREAD)
+			contested = slabd_alloc(arg);
+		pthread_barrier_wait(&meeting);
+		freed += slabd_free(arg, contested) == 0;
+	}
+	return NULL;
+}
+
+Test(library, of_two_that_free_one_slot_one_succeeds)
+{
+	struct slabd *s = open_daemon();
+	struct slabd_pool *p = attach(s, "many", SLABD_CHECKED);
+	pthread_t threads[2];
+
+	pthread_barrier_init(&meeting, NULL, 2);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, free_contested, p);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	cr_assert_eq(freed, ROUNDS);
+	cr_assert_eq(count_free(p), MANY);
+	cr_assert_eq(statistic(s, "many", "rejected_total"), 0);
+	slabd_close(s);
+}
+
+TEST_BOTH(statistics_know_us)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);

@@ -13,6 +13,9 @@
 
 #include "e2e.h"
 
+/* Names of a pool: region, ledger, claims. */
+#define OBJECTS 3
+
 #define POOL(name, more)                                 \
 	"{\"name\": \"" name "\", \"slot_size\": 4096, " \
 	"\"slots_per_segment\": 8" more "}"
@@ -26,7 +29,7 @@ Test(lifecycle, nobody_attached)
 	struct raw r;
 
 	serve(POOLS(POOL("a", "") ", " POOL("b", "")));
-	cr_assert_eq(server_names(&server), 4);
+	cr_assert_eq(server_names(&server), 2 * OBJECTS);
 	login(&r, "not attached");
 	cr_assert_null(server_stop(&server, SIGTERM));
 	raw_close(&r);
@@ -56,7 +59,7 @@ Test(lifecycle, somebody_attached)
 	attach(&r, "kept");
 	kill(server.pid, SIGTERM);
 	cr_assert_eq(server_wait(&server), 0);
-	cr_assert_eq(server_names(&server), 2);
+	cr_assert_eq(server_names(&server), OBJECTS);
 	cr_assert(server_logged(&server, "kept: clients attached: 1"));
 	cr_assert_neq(access(server.socket, F_OK), 0);
 	cr_assert_eq(raw_next(&r, &m), -ENOTCONN);
@@ -107,7 +110,7 @@ Test(lifecycle, second_daemon)
 	cr_assert_eq(server_wait(&second), EX_TEMPFAIL);
 	cr_assert(server_logged(&server, "another slabd serves"));
 	alloc_one(&r, at);
-	cr_assert_eq(server_names(&server), 2);
+	cr_assert_eq(server_names(&server), OBJECTS);
 	login(&r, "another");
 	cr_assert_eq(stats_of(&r, "a").used, 1);
 }
@@ -122,7 +125,7 @@ Test(lifecycle, after_a_kill)
 	attach(&r, "a");
 	kill(server.pid, SIGKILL);
 	cr_assert_eq(server_wait(&server), 128 + SIGKILL);
-	cr_assert_eq(server_names(&server), 2);
+	cr_assert_eq(server_names(&server), OBJECTS);
 	raw_close(&r);
 	cr_assert_eq(server_start(&server), 0);
 	login(&r, "client");
@@ -206,7 +209,7 @@ Test(lifecycle, reload_retires)
 	other_at = attach(&other, "b");
 	ref = alloc_one(&r, at);
 	reload(POOLS(POOL("a", "")));
-	cr_assert_eq(server_names(&server), 4, "c goes at once");
+	cr_assert_eq(server_names(&server), 2 * OBJECTS, "c goes at once");
 	cr_assert_eq(raw_event(&r, WIRE_EVENT_RETIRED, &m), 0);
 	cr_assert_eq(m.h.attachment, at);
 	cr_assert_eq(m.len, 0);
@@ -226,7 +229,7 @@ Test(lifecycle, reload_retires)
 	cr_assert_eq(raw_call(&r, WIRE_RELOAD, 0, 0, NULL, 0, NULL), -EINVAL);
 	logout(&other);
 	cr_assert_eq(raw_ping(&r), 0);
-	cr_assert_eq(server_names(&server), 2);
+	cr_assert_eq(server_names(&server), OBJECTS);
 	cr_assert_eq(raw_attach(&r, "b", 0, &p), -ENOENT);
 	cr_assert_eq(raw_call(&r, WIRE_RELOAD, 0, 0, NULL, 0, NULL), 0);
 	alloc_one(&r, attach(&r, "b"));
@@ -258,7 +261,7 @@ Test(lifecycle, reload_refused)
 		    -EINVAL, "number %zu", i);
 		cr_assert_gt(m.len, 10);
 		cr_assert_eq(raw_attach(&r, "new", 0, &p), -ENOENT);
-		cr_assert_eq(server_names(&server), 2);
+		cr_assert_eq(server_names(&server), OBJECTS);
 	}
 	reload(bad[0]);
 	cr_assert(server_logged(&server, "the old configuration stays"));

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Compares slabd-protocol(7), and the client written from it, with lib/wire.h.
+"""Compares slabd-protocol(7), and the client written from it, with the headers.
 
-Types, flags, limits, the width and the order of every field, and the error
-numbers of this host must be the same; the offsets in a table must follow from
-the sizes. A name that is new in wire.h is an error until the page has it and
-CONSTANTS below says where.
+Of lib/wire.h types, flags, limits, the width and the order of every field must
+be the same, and the error numbers those of this host; the offsets in a table
+must follow from the sizes. Of lib/lane.h and lib/claim.h it is the offsets of
+the structures, the bits of records and claims, and the operations. A name that
+is new in one of them is an error until the page has it and CONSTANTS below says
+where.
 """
 
 import errno
@@ -34,13 +36,34 @@ CONSTANTS = {
     "WIRE_ATTACH_RDONLY": r"RDONLY (\w+):",
     "WIRE_RIGHT_READ": r"\"READ (\w+),",
     "WIRE_RIGHT_WRITE": r"WRITE (\w+)\"",
-    "WIRE_FD_REGION": r"REGION (\d+);",
+    "WIRE_ATTACH_LANE": r"LANE (\w+): with a lane",
+    "WIRE_ATTACHED_LANE": r"LANE (\w+): there is a lane",
+    "WIRE_ATTACHED_FENCES": r"FENCES (\w+):",
+    "WIRE_FD_REGION": r"REGION (\d+),",
+    "WIRE_FD_CLAIMS": r"CLAIMS (\d+),",
+    "WIRE_FD_LANE": r"LANE (\d+),",
+    "WIRE_FD_DOORBELL": r"DOORBELL (\d+);",
     "REF_SLOT_BITS": r"slot: (\d+) bits",
     "REF_VERSION_BITS": r"version: (\d+) bits",
     "REF_SLOTS_MAX": r"slots in a pool\" Ta (\d+)",
+    "LANE_MAGIC": r"Ta magic Ta once Ta \"(\w+):",
+    "LANE_FORMAT": r"Ta format Ta once Ta \"(\d+)\"",
+    "LANE_RING_MIN": r"ring of a lane, at least\" Ta (\d+)",
+    "LANE_RING_MAX": r"ring of a lane, at most\" Ta (\d+)",
+    "LANE_MAGAZINES": r"magazines in a lane\" Ta (\d+)",
+    "LANE_MAGAZINE": r"places in a magazine\" Ta (\d+)",
+    "LANE_REFUSED": r"\"(\d+) refs, see Refusals",
+    "LANE_HUNGRY": r"HUNGRY (\w+),",
+    "LANE_NOTICE": r"a count in steps of (\w+)\"",
 }
 DERIVED = {"REF_SLOTS_MAX": lambda c: 1 << c["REF_SLOT_BITS"]}
-IGNORED = {"REF_VERSION_MASK", "SLABD_WIRE_H"}
+# What no client needs to know, or what check_bits() compares.
+IGNORED = {"REF_VERSION_MASK", "SLABD_WIRE_H", "SLABD_LANE_H", "LANE_PAGE",
+           "RECORD_OPERATION_SHIFT", "RECORD_COUNT_SHIFT",
+           "RECORD_VERSION_SHIFT", "RECORD_VERSION_BITS", "RECORD_PLACE_MASK",
+           "SLABD_CLAIM_H", "CLAIM_TRIES", "CLAIM_OPEN", "CLAIM_REVOKED", "CLAIM_NAME"}
+SIZES = {"uint32_t": 4, "uint64_t": 8}
+DESCRIPTORS = 4         # with a lane
 
 faults = []
 
@@ -57,7 +80,9 @@ def read(*path):
 
 def widths(text):
     """The sizes in bytes of the fields that a comment lists."""
-    return [int(bits) // 8 for bits in re.findall(r"\b[ui](16|32|64)\b", text)]
+    return [int(bits) // 8
+            for n, bits in re.findall(r"(?:(\d+) \* )?\b[ui](16|32|64)\b", text)
+            for _ in range(int(n or 1))]
 
 
 def header_types(text):
@@ -91,7 +116,7 @@ def page_tables(text):
             kind = line.split(":")[0].split(",")[0]
         elif line.startswith(".It Sy offset"):
             rows = tables.setdefault((section, kind), [])
-        elif line.startswith(".It ") and rows is not None:
+        elif re.match(r"\.It (?!Ta )", line) and rows is not None:
             rows.append(tuple(cell.strip().strip('"').replace("\\&", "")
                               for cell in line[4:].split(" Ta ")[:3]))
         elif line.startswith(".El"):
@@ -101,11 +126,14 @@ def page_tables(text):
 
 def check_offsets(where, rows, start):
     """Each offset is where the field before ended; repeated ones by group."""
-    at, stride, group = start, None, 0
+    at, stride, group, behind = start, None, 0, False
     for offset, size, field in rows:
         base, _, step = offset.partition("+")
         if step:
             stride = stride or int(step.rstrip("i"))
+        elif stride and not behind:     # there were as many as there can be
+            at += (DESCRIPTORS - 1) * stride
+            behind = True
         check(f"{where}: offset of {field}", int(base), at)
         if not size.isdigit():
             continue
@@ -121,6 +149,8 @@ def check_types(page, header):
     types = header_types(header)
     check("types", of_page, {name: t[0] for name, t in types.items()})
     tables = page_tables(page)
+    check_layout(tables.pop(("Layout of a lane", None), []), "lane_header")
+    check_layout(tables.pop(("Magazines", None), []), "lane_magazine")
     for (section, kind), rows in tables.items():
         check_offsets(f"{section} {kind or ''}", rows, 16 if kind else 0)
     for name, (number, request, reply) in types.items():
@@ -140,10 +170,70 @@ def check_types(page, header):
     check("tables that belong to nothing", list(tables), [])
 
 
+def layout(struct):
+    """(offset, size, field) of a structure of lane.h, those in it included."""
+    text = re.sub(r"/\*.*?\*/", "", read("lib", "lane.h"), flags=re.S)
+    body = re.search(rf"struct {struct} \{{(.*?)\n\}};", text, re.S).group(1)
+    at, fields = 0, []
+    for line in re.split(r"[;{}]", body):
+        match = re.match(r"\s*(_Alignas\(64\))?\s*(?:_Atomic )?"
+                         r"(uint\d+_t|struct \w+)?\s*(.*)", line, re.S)
+        if match.group(1):
+            at = (at + 63) // 64 * 64
+        if match.group(2) not in SIZES:
+            continue
+        size = SIZES[match.group(2)]
+        for name in re.split(r",\s*", match.group(3)):
+            name, _, count = name.strip().rstrip("]").partition("[")
+            at = (at + size - 1) // size * size
+            if count.startswith("LANE_"):
+                count = re.search(rf"#define {count}\s+(\d+)", text).group(1)
+            bytes_ = size * int(count or 1) if "[]" not in line else "..."
+            fields.append((str(at), str(bytes_), name.replace("_", " ")))
+            at += 0 if bytes_ == "..." else bytes_
+    return fields
+
+
+def check_layout(rows, struct):
+    check(f"struct {struct}", rows, layout(struct))
+
+
+def check_bits(page, values):
+    """The bits of records and claims, and what the operations are called."""
+    sections = dict(re.findall(r"^\.Ss (Records|Claims)\n(.*?)(?=^\.S[hs])", page,
+                               re.M | re.S))
+    bits = {name: {field: (int(low), int(high or low)) for low, high, field in
+                   re.findall(r"^\.It (\d+)(?: to (\d+))? Ta ([a-z]+) Ta",
+                              text, re.M)}
+            for name, text in sections.items()}
+    kind = values["REF_SLOT_BITS"]
+    operation, count, version = (values[f"RECORD_{name}_SHIFT"] for name in
+                                 ("OPERATION", "COUNT", "VERSION"))
+    check("the bits of a record", bits["Records"], {
+        "slot": (0, kind - 1), "kind": (kind, operation - 1),
+        "operation": (operation, count - 1), "count": (count, version - 1),
+        "version": (version, version + values["RECORD_VERSION_BITS"] - 1)})
+    opened = values["CLAIM_OPEN"].bit_length()
+    revoked = values["CLAIM_REVOKED"].bit_length() - 1
+    check("the bits of a claim", bits["Claims"], {
+        "open": (0, opened - 1), "revoked": (opened, revoked),
+        "zero": (revoked + 1, kind - 1), "kind": (kind, kind),
+        "version": (kind + 1, kind + values["REF_VERSION_BITS"])})
+    names = re.search(r"enum lane_operation \{\s*(.*?)\n\};",
+                      read("lib", "lane.h"), re.S).group(1)
+    check("the first operation", names.partition(",")[0], "LANE_FREE = 1")
+    names = re.findall(r"LANE_(\w+)", re.sub(r"/\*.*?\*/", "", names,
+                                             flags=re.S))
+    check("operations", re.findall(r"^\.It ([A-Z]+) Ta (\d) Ta",
+                                   sections["Records"], re.M),
+          [(name, str(i)) for i, name in enumerate(names, 1)])
+
+
 def check_constants(page, header):
     values = {name: int(number, 0) for name, number in re.findall(
-        r"^#define\s+((?:WIRE|REF)_\w+)\s+(\w+?)u?\b(?!\()", header, re.M)
-        if number != "UINT32_C"}
+        r"^#define\s+((?:WIRE|REF|LANE|RECORD|CLAIM)_\w+)\s+"
+        r"(?:UINT64_C\()?(\w+?)u?\b(?!\()", header, re.M)
+        if number[0].isdigit()}
     values["WIRE_REPLY"] = int(re.search(r"WIRE_REPLY = (\w+)",
                                          header).group(1), 0)
     for name, derive in DERIVED.items():
@@ -151,10 +241,11 @@ def check_constants(page, header):
     known = set(CONSTANTS) | IGNORED
     for name in re.findall(r"^#define\s+(\w+)", header, re.M):
         if name not in known:
-            faults.append(f"{name} is new in wire.h: is it in the page?")
+            faults.append(f"{name} is new in the headers: is it in the page?")
     for name, pattern in CONSTANTS.items():
         found = {int(number, 0) for number in re.findall(pattern, page)}
         check(name, found, {values[name]})
+    check_bits(page, values)
 
 
 def check_errors(page):
@@ -184,7 +275,8 @@ def check_client(page):
 def main():
     page, header = read("man", "slabd-protocol.7"), read("lib", "wire.h")
     check_types(page, header)
-    check_constants(page, header)
+    check_constants(page, header + read("lib", "lane.h") +
+                    read("lib", "claim.h"))
     check_errors(page)
     check_client(page)
     for fault in faults:

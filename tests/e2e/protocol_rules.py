@@ -10,6 +10,7 @@ the first that is broken ends the script with its name.
 
 import errno
 import importlib.util
+import mmap
 import os
 import socket
 import struct
@@ -24,6 +25,8 @@ PATH, POOL, CONFIG = sys.argv[2:]
 SLOTS = 4
 RELOAD = 80
 RETIRED, RESIZED = 0x4001, 0x4002
+HELD = 40
+KIND, VERSION = 1 << 24, 25     # in a ref
 
 
 def refs(*values):
@@ -295,6 +298,216 @@ def flushing(c, pool):
     slot.free()
 
 
+class Lane:
+    """An attachment with a lane, used as the page has it.
+
+    Nobody else takes what is taken here, so a store does for an exchange.
+    """
+    FREE, SEND, SHARE, RECEIVE, RECALL = range(1, 6)
+    REVOKED = 0x100
+
+    def __init__(self, client):
+        self.client = client
+        tag = client.send(slabd.ATTACH, struct.pack("<I", 2) +
+                          slabd.string(POOL))
+        reply = client.reply(tag)
+        self.attachment = reply.attachment
+        features, _, count, _ = struct.unpack_from("<IQII", reply.body, 28)
+        same((features & 1, count, len(reply.fds)), (1, 4, 4))
+        entries = struct.unpack_from("<" + "IIQ" * 4, reply.body, 48)
+        same(entries[0::3], (1, 2, 3, 4))
+        geometry = struct.unpack_from("<8I", reply.body, 112)
+        (self.grants_at, self.grants, self.records_at, self.records,
+         *_) = geometry
+        self.claims = self.map(reply.fds[1], entries[5])
+        self.words = self.map(reply.fds[2], entries[8])
+        self.bell = os.dup(reply.fds[3])
+        reply.close()
+        same(struct.pack("=Q", self.words[0]), b"SLABLANE")
+        same((self.words[1] & 0xFFFFFFFF, self.words[2]), (1, entries[8]))
+        same(struct.unpack("=8I", self.words[8:12]), geometry)
+
+    @staticmethod
+    def map(fd, length):
+        return memoryview(mmap.mmap(fd, length)).cast("Q")
+
+    def request(self, kind, body=b"", flags=0):
+        return self.client.request(kind, body, flags, self.attachment)
+
+    def take(self):
+        """The refs that lie ready."""
+        head, tail = self.words[384 // 8], self.words[192 // 8]
+        taken = [self.words[self.grants_at // 8 + i % self.grants]
+                 for i in range(head, tail)]
+        self.words[384 // 8] = tail
+        return taken
+
+    def publish(self, operation, ref, count=0):
+        tail = self.words[448 // 8]
+        self.words[self.records_at // 8 + tail % self.records] = (
+            ref & 0x1FFFFFF | operation << 25 | count << 28 |
+            (ref >> VERSION & 0xFFFFFFF) << 36)
+        self.words[448 // 8] = tail + 1
+
+    def claim(self, ref):
+        """The open receipts and the flag, if the claim is about this ref."""
+        word = self.claims[ref & 0xFFFFFF]
+        return word & 0xFFFFFF if word >> 24 == ref >> 24 else None
+
+    def offer(self, operation, held, receipts):
+        """Sends or shares; the new ref."""
+        ref = held + (1 << VERSION) | (KIND if operation == self.SHARE else 0)
+        self.claims[ref & 0xFFFFFF] = ref & ~0xFFFFFF | receipts
+        self.publish(operation, held, receipts if ref & KIND else 0)
+        return ref
+
+    def receipt(self, ref):
+        """Takes one from the claim."""
+        same(self.claim(ref) in range(1, 256), True)
+        self.claims[ref & 0xFFFFFF] -= 1
+
+    def refused(self):
+        tail = self.words[520 // 8]
+        return tail, self.words[640 // 8 + (tail - 1) % 64]
+
+    def flush(self):
+        return self.request(slabd.FLUSH).status
+
+    def held(self, ref):
+        return self.request(HELD, refs(ref)).status
+
+    def ring(self):
+        if self.words[320 // 8] & 0xFFFFFFFF:
+            self.words[320 // 8] &= ~0xFFFFFFFF
+            os.write(self.bell, struct.pack("=Q", 1))
+
+    def detach(self):
+        self.request(slabd.DETACH)
+        os.close(self.bell)
+
+
+def lane_grants(c, pool):
+    lane = Lane(c)
+    same(lane.take(), [])
+    ref, _ = struct.unpack("<QQ", lane.request(slabd.ALLOC,
+                                               b"\1\0\0\0").body)
+    ahead = lane.take()
+    same(len(ahead) > 0 and ref not in ahead, True)
+    same(lane.request(slabd.FREE, refs(*ahead)).status, len(ahead))
+    lane.publish(lane.FREE, ref)
+    error(errno.EALREADY, lane.request, slabd.FREE, refs(ref))
+    lane.request(slabd.ALLOC, b"\1\0\0\0")    # and others lie ahead again
+    while len(pool.slots) < SLOTS - 1:
+        pool.alloc()                            # also what lies ahead
+    error(errno.ENOBUFS, pool.alloc)
+    same(lane.take(), [])
+    for slot in list(pool.slots):
+        slot.free()
+    lane.detach()                               # and so comes the last
+
+
+def lane_hand_over(c, pool):
+    lane = Lane(c)
+    held, _ = struct.unpack("<QQ", lane.request(slabd.ALLOC,
+                                                b"\1\0\0\0").body)
+    ref = lane.offer(lane.SEND, held, 1)
+    same(lane.flush(), 1)
+    got = pool.receive(ref)                     # by message
+    same((got.ref, lane.claim(ref), lane.flush()), (ref, 0, 0))
+    ref = got.send()                            # and back by the lane
+    lane.receipt(ref)
+    error(errno.ESTALE, pool.receive, ref)
+    lane.publish(lane.RECEIVE, ref)
+    same((lane.claim(ref), lane.held(ref), pool.flush()), (0, 1, 0))
+    shared = lane.offer(lane.SHARE, ref, 3)
+    other = pool.receive(shared)
+    lane.receipt(shared)
+    lane.publish(lane.RECALL, shared, 1)
+    same(pool.request(slabd.FREE, refs(other.ref)).status, 1)
+    other.forget()
+    lane.publish(lane.FREE, shared)
+    same((lane.claim(shared), lane.flush()), (1, 1))
+    got = pool.receive(shared)
+    got.free()
+    error(errno.EALREADY, lane.request, slabd.FREE, refs(shared))
+    same(lane.refused()[0], 0)
+    lane.detach()
+
+
+def lane_revoked(c, pool):
+    lane = Lane(c)
+    slot = pool.alloc()
+    ref = slot.send()
+    lane.receipt(ref)                           # and it says nothing
+    same(pool.recall(ref), 1)
+    same((lane.claim(ref), lane.held(ref)), (lane.REVOKED, 0))
+    lane.publish(lane.RECEIVE, ref)
+    lane.flush()
+    same(lane.refused(), (1, ref))
+    pool.request(slabd.FREE, refs(ref))
+    lane.detach()
+
+
+def lane_refusals(c, pool):
+    lane = Lane(c)
+    slot = pool.alloc()
+    notice = lane.words[128 // 8]
+    past, future = slot.ref - (1 << VERSION), slot.ref + (3 << VERSION)
+    lane.publish(lane.FREE, past)
+    lane.publish(lane.FREE, future)
+    lane.publish(lane.FREE, slot.ref)           # does not wait behind it
+    lane.flush()
+    same((lane.refused()[0], *lane.words[640 // 8:664 // 8]),
+         (3, past, slot.ref, future))
+    same(lane.words[128 // 8] >> 1 > notice >> 1, True)
+    slot.free()
+    lane.detach()
+
+
+def lane_doorbell(c, pool):
+    lane = Lane(c)
+    slots = pool.alloc_many(SLOTS)
+    mine = slots.pop().send()
+    lane.receipt(mine)
+    lane.publish(lane.RECEIVE, mine)
+    same(lane.held(mine), 1)
+    eager, hungry = lane.words[136 // 8], lane.words[128 // 8] & 1
+    same((eager & 0xFFFFFFFF, hungry), (0, 0))
+    tag = c.send(slabd.ALLOC, struct.pack("<I", 1), slabd.WAIT,
+                 pool.attachment)
+    c.request(slabd.PING)
+    eager, hungry = lane.words[136 // 8], lane.words[128 // 8] & 1
+    same((eager & 0xFFFFFFFF != 0, hungry), (True, 1))
+    lane.publish(lane.FREE, mine)
+    lane.ring()
+    ref, _ = struct.unpack("<QQ", c.reply(tag).body)
+    pool.request(slabd.FREE, refs(ref))
+    for slot in slots:
+        slot.free()
+    lane.detach()
+
+
+def what_ends_a_lane(c, pool):
+    slot = 0xFFFFFF
+    for word, value in ((448, 1 << 20), (384, 1), (None, 0),
+                        (None, slot | Lane.FREE << 25), (None, 6 << 25),
+                        (None, Lane.FREE << 25 | 1 << 28),
+                        (None, Lane.SHARE << 25),
+                        (None, Lane.SEND << 25 | KIND)):
+        with slabd.Client(PATH) as other:
+            other.socket.settimeout(10)
+            lane = Lane(other)
+            if word is None:
+                lane.words[lane.records_at // 8] = value
+                lane.words[448 // 8] = 1
+            else:
+                lane.words[word // 8] = value
+            lane.ring()
+            ended(other.socket)
+            other.socket.close()
+            os.close(lane.bell)
+
+
 def saying_goodbye(c, pool):
     other = slabd.Client(PATH)
     theirs = other.attach(POOL)
@@ -420,8 +633,9 @@ def retiring(c, pool):
 
 RULES = (first_message, what_ends_a_connection, framed_well_but_wrong,
          tag_zero, attaching, reading_only, allocating, freeing, sending,
-         sharing, waiting, flushing, saying_goodbye, quarantine, orphans,
-         growing, retiring)
+         sharing, waiting, flushing, lane_grants, lane_hand_over, lane_revoked,
+         lane_refusals, lane_doorbell, what_ends_a_lane, saying_goodbye,
+         quarantine, orphans, growing, retiring)
 
 
 def main():

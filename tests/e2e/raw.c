@@ -4,12 +4,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "barrier.h"
+#include "claim.h"
 #include "raw.h"
+
+static void
+close_fds(struct raw_message *m)
+{
+	for (unsigned i = 0; i < WIRE_FDS_MAX; i++)
+		if (m->fds[i] >= 0)
+			close(m->fds[i]);
+}
 
 int
 raw_connect(struct raw *r, const char *path)
@@ -42,8 +53,7 @@ raw_close(struct raw *r)
 
 	while ((m = STAILQ_FIRST(&r->kept)) != NULL) {
 		STAILQ_REMOVE_HEAD(&r->kept, entry);
-		if (m->fd >= 0)
-			close(m->fd);
+		close_fds(m);
 		free(m);
 	}
 	if (r->fd >= 0)
@@ -75,17 +85,17 @@ raw_put(struct raw *r, const void *bytes, size_t len, int fd)
 	return errno == EAGAIN ? -ETIMEDOUT : -errno;
 }
 
-/* The one descriptor a message may bring. */
-static int
-passed_fd(struct msghdr *msg)
+/* The descriptors a message brings. */
+static void
+passed_fds(struct msghdr *msg, int *fds)
 {
 	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-	int fd = -1;
 
+	for (unsigned i = 0; i < WIRE_FDS_MAX; i++)
+		fds[i] = -1;
 	if (c != NULL && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&fd, CMSG_DATA(c), sizeof(int));
-	return fd;
+	    c->cmsg_len <= CMSG_LEN(WIRE_FDS_MAX * sizeof(int)))
+		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 }
 
 static int
@@ -109,7 +119,7 @@ read_message(struct raw *r, struct raw_message *m)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	if (n == 0)
 		return -ENOTCONN;
-	m->fd = passed_fd(&msg);
+	passed_fds(&msg, m->fds);
 	if ((msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
 	    wire_open(&in, bytes, (size_t)n, &m->h) != 0)
 		return -EBADMSG;
@@ -173,8 +183,7 @@ raw_wait(struct raw *r, uint32_t tag, struct raw_message *m)
 		return err;
 	if (m != NULL)
 		return m->h.status;
-	if (own.fd >= 0)
-		close(own.fd);
+	close_fds(&own);
 	return own.h.status;
 }
 
@@ -287,32 +296,246 @@ raw_bye(struct raw *r)
 	return raw_call(r, WIRE_BYE, 0, 0, NULL, 0, NULL);
 }
 
+static int
+attach(struct raw *r, const char *name, uint32_t flags, struct raw_message *m)
+{
+	struct wire_writer *out;
+	struct body b;
+
+	out = body_begin(&b);
+	wire_put_u32(out, flags);
+	wire_put_string(out, name, WIRE_MESSAGE_MAX);
+	return body_call(r, WIRE_ATTACH, 0, &b, m);
+}
+
+/* What every attachment has; the rest is left in the reader. */
+static void
+take_pool(
+    const struct raw_message *m, struct wire_reader *in, struct raw_pool *p)
+{
+	*in = body_of(m);
+	p->number = m->h.attachment;
+	p->fd = m->fd;
+	p->bytes = wire_get_u64(in);
+	p->slot_size = wire_get_u64(in);
+	p->segment_slots = wire_get_u32(in);
+	p->segments = wire_get_u32(in);
+	p->rights = wire_get_u32(in);
+	p->features = wire_get_u32(in);
+	p->identity = wire_get_u64(in);
+}
+
 int
 raw_attach(struct raw *r, const char *name, uint32_t flags, struct raw_pool *p)
 {
 	struct raw_message m;
 	struct wire_reader in;
-	struct wire_writer *out;
-	struct body b;
-	int err;
+	int err = attach(r, name, flags, &m);
 
-	out = body_begin(&b);
-	wire_put_u32(out, flags);
-	wire_put_string(out, name, WIRE_MESSAGE_MAX);
-	err = body_call(r, WIRE_ATTACH, 0, &b, &m);
 	if (err != 0)
 		return err;
-	in = body_of(&m);
-	p->number = m.h.attachment;
-	p->fd = m.fd;
-	p->bytes = wire_get_u64(&in);
-	p->slot_size = wire_get_u64(&in);
-	p->segment_slots = wire_get_u32(&in);
-	p->segments = wire_get_u32(&in);
-	p->rights = wire_get_u32(&in);
-	wire_get_u32(&in); /* features */
-	p->identity = wire_get_u64(&in);
+	take_pool(&m, &in, p);
+	for (unsigned i = 1; i < WIRE_FDS_MAX; i++)
+		if (m.fds[i] >= 0)
+			close(m.fds[i]);
 	return 0;
+}
+
+/* The list of descriptors and, with a lane, its geometry. */
+static int
+take_lane(const struct raw_message *m, struct wire_reader *in,
+    struct raw_lane *l, struct lane_geometry *g)
+{
+	static const uint32_t kinds[] = {
+	    WIRE_FD_REGION, WIRE_FD_CLAIMS, WIRE_FD_LANE, WIRE_FD_DOORBELL};
+	uint32_t n = wire_get_u32(in),
+		 *fields[] = {&g->grants_at, &g->grants, &g->records_at,
+		     &g->records, &g->magazines_at, &g->magazines,
+		     &g->magazine_room, &g->zero};
+	bool with = (l->pool.features & WIRE_ATTACHED_LANE) != 0;
+	uint64_t bytes[4] = {0};
+	bool good = n == (with ? 4 : 1) && wire_get_u32(in) == 0;
+
+	for (uint32_t i = 0; i < 4; i++) {
+		if (i >= n) {
+			good = good && m->fds[i] < 0;
+			continue;
+		}
+		good = wire_get_u32(in) == kinds[i] && wire_get_u32(in) == 0 &&
+		       m->fds[i] >= 0 && good;
+		bytes[i] = wire_get_u64(in);
+	}
+	for (unsigned i = 0; i < 8 && with; i++)
+		*fields[i] = wire_get_u32(in);
+	l->claims_fd = m->fds[1];
+	l->lane_fd = m->fds[2];
+	l->doorbell = m->fds[3];
+	l->claims_bytes = bytes[1];
+	l->lane_bytes = bytes[2];
+	return good && bytes[0] == l->pool.bytes && bytes[3] == 0 &&
+		       wire_done(in)
+		   ? 0
+		   : -EBADMSG;
+}
+
+static void *
+map(int fd, uint64_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+int
+raw_attach_lane(
+    struct raw *r, const char *name, uint32_t flags, struct raw_lane *l)
+{
+	struct lane_geometry g = {0};
+	struct raw_message m;
+	struct wire_reader in;
+	void *mem;
+	int err;
+
+	*l = (struct raw_lane){
+	    .pool.fd = -1, .lane_fd = -1, .claims_fd = -1, .doorbell = -1};
+	/* The daemon's barriers must reach us. */
+	barrier_join();
+	err = attach(r, name, flags | WIRE_ATTACH_LANE, &m);
+	if (err != 0)
+		return err;
+	take_pool(&m, &in, &l->pool);
+	err = take_lane(&m, &in, l, &g);
+	if (err != 0 || (l->pool.features & WIRE_ATTACHED_LANE) == 0)
+		return err;
+	l->claims = map(l->claims_fd, l->claims_bytes);
+	mem = map(l->lane_fd, l->lane_bytes);
+	if (l->claims == NULL || mem == NULL)
+		return -ENOMEM;
+	return lane_open(&l->lane, mem, l->lane_bytes, &g);
+}
+
+void
+raw_lane_close(struct raw_lane *l)
+{
+	int *fds[] = {&l->pool.fd, &l->claims_fd, &l->lane_fd, &l->doorbell};
+
+	if (l->lane.header != NULL)
+		munmap(l->lane.header, l->lane_bytes);
+	if (l->claims != NULL)
+		munmap((void *)l->claims, l->claims_bytes);
+	l->lane.header = NULL;
+	l->claims = NULL;
+	for (unsigned i = 0; i < 4; i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+unsigned
+raw_lane_take(struct raw_lane *l, uint64_t *refs, unsigned n)
+{
+	return ring_take(&l->lane, refs, n);
+}
+
+bool
+raw_lane_put(struct raw_lane *l, const uint64_t *records, unsigned n)
+{
+	if (!ring_has_room(&l->lane, &l->outlet, n))
+		return false;
+	ring_publish(&l->lane, &l->outlet, records, n);
+	/* Whoever looks at the claims or at `eager` next does so later. */
+	atomic_thread_fence(memory_order_seq_cst);
+	return true;
+}
+
+bool
+raw_lane_record(
+    struct raw_lane *l, enum lane_operation what, uint64_t ref, unsigned count)
+{
+	uint64_t record = record_make(what, ref, count);
+
+	return raw_lane_put(l, &record, 1);
+}
+
+/* Each of these looks for room first: what fails has changed nothing. */
+
+static uint64_t
+next_ref(uint64_t ref, bool shared)
+{
+	return ref_make(
+	    ref_slot(ref), shared, ref_version_next(ref_version(ref)));
+}
+
+int
+raw_lane_send(struct raw_lane *l, uint64_t ref, uint64_t *out)
+{
+	if (!ring_has_room(&l->lane, &l->outlet, 1))
+		return -ENOSPC;
+	*out = next_ref(ref, false);
+	claim_offer(l->claims, *out, 1);
+	raw_lane_record(l, LANE_SEND, ref, 0);
+	return 0;
+}
+
+int
+raw_lane_share(struct raw_lane *l, uint64_t ref, unsigned n, uint64_t *out)
+{
+	if (!ring_has_room(&l->lane, &l->outlet, 1))
+		return -ENOSPC;
+	*out = next_ref(ref, true);
+	claim_offer(l->claims, *out, n);
+	raw_lane_record(l, LANE_SHARE, ref, n);
+	return 0;
+}
+
+int
+raw_lane_receive(struct raw_lane *l, uint64_t ref)
+{
+	if (!ring_has_room(&l->lane, &l->outlet, 1))
+		return -ENOSPC;
+	if (claim_take(l->claims, ref, 1) == 0)
+		return -ESTALE;
+	raw_lane_record(l, LANE_RECEIVE, ref, 0);
+	return claim_stands(l->claims, ref) ? 0 : -EAGAIN;
+}
+
+int
+raw_lane_recall(struct raw_lane *l, uint64_t ref, unsigned n)
+{
+	unsigned got;
+
+	if (!ring_has_room(&l->lane, &l->outlet, 1))
+		return -ENOSPC;
+	got = claim_take(l->claims, ref, n);
+	if (got > 0)
+		raw_lane_record(l, LANE_RECALL, ref, got);
+	return (int)got;
+}
+
+bool
+raw_lane_ring(struct raw_lane *l)
+{
+	if (!ring_is_due(&l->lane, &l->outlet) || !ring_wake(&l->lane))
+		return false;
+	raw_lane_bell(l);
+	return true;
+}
+
+void
+raw_lane_bell(struct raw_lane *l)
+{
+	eventfd_write(l->doorbell, 1);
+}
+
+uint64_t
+raw_lane_refused(struct raw_lane *l)
+{
+	/* Acquire: with the daemon's release after it wrote the ref. */
+	if (load_acquire(&l->lane.header->refused_tail) == l->refused)
+		return 0;
+	return load_relaxed(
+	    &l->lane.header->refused[l->refused++ % LANE_REFUSED]);
 }
 
 int
@@ -464,6 +687,15 @@ raw_recall(struct raw *r, uint32_t attachment, uint64_t ref, uint32_t n)
 	wire_put_u64(body_begin(&b), ref);
 	wire_put_u32(&b.out, n);
 	return body_call(r, WIRE_RECALL, attachment, &b, NULL);
+}
+
+int
+raw_held(struct raw *r, uint32_t attachment, uint64_t ref)
+{
+	struct body b;
+
+	wire_put_u64(body_begin(&b), ref);
+	return body_call(r, WIRE_HELD, attachment, &b, NULL);
 }
 
 int

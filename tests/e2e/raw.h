@@ -1,6 +1,8 @@
 /*
  * A client of slabd(8) made of nothing but a socket, for tests: it can say
- * everything slabd-protocol(7) knows, and also what no client should say.
+ * everything slabd-protocol(7) knows, and also what no client should say. With
+ * a lane it does by hand what the library does, step by step, so that a test
+ * can stop between any two of them.
  *
  * Functions return the status of the reply, or -errno of the socket: -ENOTCONN
  * once the daemon has closed it, -ETIMEDOUT when nothing came for
@@ -15,6 +17,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "ring.h"
 #include "wire.h"
 
 #define RAW_PATIENCE 30 /* seconds */
@@ -22,7 +25,10 @@
 struct raw_message {
 	STAILQ_ENTRY(raw_message) entry;
 	struct wire_header h;
-	int fd; /* the descriptor that came along, -1: none */
+	union {
+		int fd;		       /* the first descriptor, -1: none */
+		int fds[WIRE_FDS_MAX]; /* all */
+	};
 	size_t len;
 	uint8_t body[WIRE_MESSAGE_MAX];
 };
@@ -39,7 +45,18 @@ struct raw_pool {
 	uint32_t number; /* of the attachment */
 	int fd;		 /* the caller's */
 	uint64_t bytes, slot_size, identity;
-	uint32_t segment_slots, segments, rights;
+	uint32_t segment_slots, segments, rights, features;
+};
+
+/* An attachment with a lane. */
+struct raw_lane {
+	struct raw_pool pool; /* its descriptor is still open */
+	struct lane lane;     /* header NULL: the daemon gave none */
+	uint64_t lane_bytes, claims_bytes;
+	_Atomic uint64_t *claims;
+	int lane_fd, claims_fd, doorbell;
+	struct ring_outlet outlet;
+	uint64_t refused; /* the next refusal to read */
 };
 
 /* A pool's part of STATS. */
@@ -77,6 +94,14 @@ int raw_ping(struct raw *);
 int raw_bye(struct raw *);
 int raw_attach(
     struct raw *, const char *name, uint32_t flags, struct raw_pool *);
+/*
+ * With WIRE_ATTACH_LANE added. 0 also when there is no lane; -EBADMSG: what
+ * came is not as wire.h says.
+ */
+int raw_attach_lane(
+    struct raw *, const char *name, uint32_t flags, struct raw_lane *);
+/* Unmaps and closes, and says nothing to the daemon. */
+void raw_lane_close(struct raw_lane *);
 int raw_detach(struct raw *, uint32_t attachment);
 int raw_extend(struct raw *, uint32_t attachment, uint32_t segments);
 int raw_alloc(struct raw *, uint32_t attachment, uint32_t n, uint64_t *refs);
@@ -96,6 +121,29 @@ int raw_audit(struct raw *);
 /* A document's text, to be freed; NULL: there is none. */
 char *raw_document(struct raw *, unsigned type, const void *body, size_t len);
 int raw_pool_stats(struct raw *, const char *pool, struct raw_stats *);
+
+/*
+ * A lane by hand. Nothing here rings: what is published lies there until
+ * raw_lane_ring() rings as the library would, or raw_lane_bell() does anyhow.
+ * False or -ENOSPC: the ring is full.
+ */
+unsigned raw_lane_take(struct raw_lane *, uint64_t *refs, unsigned n);
+bool raw_lane_put(struct raw_lane *, const uint64_t *records, unsigned n);
+bool raw_lane_record(
+    struct raw_lane *, enum lane_operation, uint64_t ref, unsigned count);
+/* The claim and the record; the ref for the receivers. */
+int raw_lane_send(struct raw_lane *, uint64_t ref, uint64_t *out);
+int raw_lane_share(struct raw_lane *, uint64_t ref, unsigned n, uint64_t *out);
+/* -ESTALE: no receipt is open; -EAGAIN: to be asked with raw_held(). */
+int raw_lane_receive(struct raw_lane *, uint64_t ref);
+/* Up to `n` open receipts come back; how many. */
+int raw_lane_recall(struct raw_lane *, uint64_t ref, unsigned n);
+/* True: it has rung. */
+bool raw_lane_ring(struct raw_lane *);
+void raw_lane_bell(struct raw_lane *);
+/* The next refused ref; 0: none. */
+uint64_t raw_lane_refused(struct raw_lane *);
+int raw_held(struct raw *, uint32_t attachment, uint64_t ref);
 
 /*
  * The same for a body that is a u16 length and a name; returns its bytes.

@@ -951,8 +951,8 @@ check(struct raw *r)
 	}
 	if (raw_pool_stats(r, "p", &s) != 0)
 		return -1;
-	if (s.free == s.slots && s.used == 0 && s.cached == 0 &&
-	    s.in_flight == 0 && s.quarantined == 0)
+	if (s.free + s.cached == s.slots && s.used == 0 && s.in_flight == 0 &&
+	    s.quarantined == 0)
 		return 0;
 	fprintf(stderr,
 	    "of %u slots %u are free, %u used, %u cached, %u in flight, %u "

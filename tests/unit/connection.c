@@ -973,7 +973,7 @@ Test(connection, arguments_are_checked_without_asking)
 
 	fake_start(just_attach, NULL);
 	s = open_fake();
-	cr_assert_eq(slabd_pool_attach(&none, s, "pool", 8), -EINVAL);
+	cr_assert_eq(slabd_pool_attach(&none, s, "pool", 16), -EINVAL);
 	cr_assert_eq(slabd_pool_attach(&none, s, "", 0), -EINVAL);
 	cr_assert_eq(slabd_pool_attach(&none, s, NULL, 0), -EINVAL);
 	p = attach_fake(s, 0);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "../core/random.h"
+#include "lane.h"
 #include "ledger.h"
 #include "wire.h"
 
@@ -506,7 +507,11 @@ Test(ledger, is_found_again)
 	ledger.attachments[HOLDERS - 1].pid = 4711;
 	cr_assert_eq(ledger_open(&l, memory, bytes, &id), 0);
 	cr_assert_eq(memcmp(&id, &identity, sizeof(id)), 0);
-	cr_assert_eq(memcmp(&l.geometry, &geometry, sizeof(geometry)), 0);
+	/* Without the padding at its end. */
+	cr_assert_eq(memcmp(&l.geometry, &geometry,
+			 offsetof(struct ledger_geometry, ring_size) +
+			     sizeof(geometry.ring_size)),
+	    0);
 	cr_assert_eq(l.seed, REF_VERSION_MASK - 2);
 	cr_assert_eq(ledger_segment(&l, 2), LEDGER_ATTACHED);
 	cr_assert_eq(ledger_segment(&l, 1), LEDGER_ABSENT);
@@ -613,7 +618,7 @@ static uint64_t
 bytes_of(uint64_t size, uint32_t slots, uint32_t segments, uint32_t holders,
     uint32_t row)
 {
-	struct ledger_geometry g = {size, slots, segments, holders, row};
+	struct ledger_geometry g = {size, slots, segments, holders, row, 0};
 
 	return ledger_bytes(&g);
 }
@@ -656,4 +661,69 @@ Test(ledger, seed)
 	    0);
 	cr_assert_eq(l.seed, REF_VERSION_MASK);
 	cr_assert_eq(ref_version(ledger_grant(&l, 0, 1, 0)), 1);
+}
+
+/* Each that may have a lane has a mirror, between the head and the slots. */
+Test(ledger, mirrors)
+{
+	struct ledger_geometry g = geometry;
+	struct ledger_identity id;
+	struct ledger_mirror *m;
+	struct ledger l, again;
+	uint64_t all, ref;
+	uint8_t *mem;
+
+	g.ring_size = 128;
+	all = ledger_bytes(&g);
+	cr_assert_eq(all, bytes + ROW_BITS * (uint64_t)LEDGER_PAGE);
+	mem = aligned_alloc(LEDGER_PAGE, all);
+	memset(mem, 0, all);
+	cr_assert_eq(ledger_format(&l, mem, all, &g, &identity, 5), 0);
+	cr_assert_geq(l.mirror_bytes, sizeof(*m) + 128 * 8 + 128 / 8);
+	cr_assert_leq(ledger_head_bytes(&g, SEGMENTS), ledger_mirror_at(&l, 1));
+	cr_assert_eq(ledger_mirror_at(&l, ROW_BITS) + l.mirror_bytes,
+	    ledger_block_at(&l, 0));
+	for (unsigned i = 1; i <= ROW_BITS; i++) {
+		m = ledger_mirror(&l, i);
+		cr_assert_eq((uint8_t *)m, mem + ledger_mirror_at(&l, i));
+		cr_assert_eq((uint8_t *)ledger_mirror_done(&l, m),
+		    (uint8_t *)(m->words + 128));
+		memset(m, (int)i, l.mirror_bytes);
+	}
+	/* Nothing else lies there, and a successor finds them. */
+	for (uint32_t i = 0; i < SEGMENTS; i++)
+		ledger_segment_set(&l, i, LEDGER_ATTACHED);
+	for (uint32_t i = 0; i < SLOTS * SEGMENTS; i++) {
+		ref = ledger_grant(&l, i, 1 + i, 9);
+		cr_assert_eq(ledger_share(&l, ref, 1 + i, 2, 9, &ref), 0);
+		cr_assert_eq(ledger_receive(&l, ref, ROW_BITS, 9), 0);
+	}
+	cr_assert_eq(ledger_open(&again, mem, all, &id), 0);
+	cr_assert_eq(again.geometry.ring_size, 128);
+	cr_assert_eq(again.mirror_bytes, l.mirror_bytes);
+	for (unsigned i = 1; i <= ROW_BITS; i++) {
+		cr_assert_eq(ledger_mirror(&again, i), ledger_mirror(&l, i));
+		for (uint64_t k = 0; k < l.mirror_bytes; k++)
+			cr_assert_eq(mem[ledger_mirror_at(&l, i) + k], i);
+	}
+	for (uint32_t i = 0; i < SLOTS * SEGMENTS; i++)
+		cr_assert(ledger_holds(&again, i, ROW_BITS));
+	free(mem);
+}
+
+Test(ledger, mirror_limits)
+{
+	struct ledger_geometry g = geometry;
+	static const uint32_t bad[] = {
+	    1, 63, 65, LANE_RING_MAX + 64, UINT32_MAX, UINT32_MAX - 63};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		g.ring_size = bad[i];
+		cr_assert_eq(ledger_bytes(&g), 0, "%u", bad[i]);
+	}
+	g.ring_size = LANE_RING_MAX;
+	cr_assert_gt(ledger_bytes(&g), 0);
+	/* Without lanes nothing is kept for them. */
+	cr_assert_eq(ledger_mirror_at(&ledger, 1), ledger_block_at(&ledger, 0));
+	cr_assert_eq(ledger.mirror_bytes, 0);
 }

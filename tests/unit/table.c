@@ -184,6 +184,71 @@ Test(table, shared_slots_are_counted)
 	table_destroy(&t);
 }
 
+Test(table, a_slot_at_hand_is_picked_once)
+{
+	for (int checked = 0; checked < 2; checked++) {
+		struct table t = make(64, 4);
+		uint64_t mine = ref_make(2, false, 77), ref = 0;
+
+		t.checked = checked;
+		table_stock(&t, mine);
+		cr_assert_eq(table_drop(&t, 2, &ref), -EALREADY);
+		cr_assert(!table_pick(&t, ref_make(2, false, 76), checked));
+		cr_assert(table_pick(&t, mine, checked));
+		cr_assert(!table_pick(&t, mine, checked));
+		cr_assert(table_put(&t, 2, &ref, checked));
+		cr_assert_eq(ref, mine);
+		cr_assert(!table_put(&t, 2, &ref, checked));
+		table_hold(&t, ref_make(2, true, 78));
+		cr_assert(!table_put(&t, 2, &ref, checked), "shared");
+		table_destroy(&t);
+	}
+}
+
+Test(table, what_is_offered_has_a_new_ref)
+{
+	struct table t = make(64, 4);
+	uint64_t last = ref_make(1, false, REF_VERSION_MASK), held, ref;
+
+	cr_assert_eq(table_offer(&t, 1, false, &held, &ref), -EPERM);
+	table_hold(&t, last);
+	cr_assert(!table_offered(&t, last));
+	cr_assert_eq(table_offer(&t, 1, false, &held, &ref), 0);
+	cr_assert_eq(held, last);
+	cr_assert_eq(ref, ref_make(1, false, 1), "around");
+	cr_assert(table_offered(&t, ref));
+	cr_assert_eq(table_drop(&t, 1, &held), -EPERM, "sent away");
+	table_hold(&t, ref);
+	cr_assert(!table_offered(&t, ref), "it came back");
+	cr_assert_eq(table_offer(&t, 1, true, &held, &ref), 0);
+	cr_assert_eq(ref, ref_make(1, true, 2));
+	table_hold(&t, ref);
+	cr_assert(table_offered(&t, ref), "received here as well");
+	cr_assert_eq(table_offer(&t, 1, true, &held, &ref), -EBUSY);
+	cr_assert_eq(table_drop(&t, 1, &ref), 1);
+	cr_assert(table_offered(&t, ref));
+	cr_assert_eq(table_drop(&t, 1, &ref), 0);
+	cr_assert(!table_offered(&t, ref));
+	table_hold(&t, ref);
+	cr_assert(!table_offered(&t, ref), "received, not shared");
+	table_destroy(&t);
+}
+
+Test(table, a_lost_slot_is_lost_under_its_ref_only)
+{
+	struct table t = make(64, 4);
+	uint64_t ref = ref_make(3, true, 9);
+
+	table_hold(&t, ref);
+	table_hold(&t, ref);
+	table_lose(&t, ref_make(3, true, 8));
+	table_lose(&t, ref_make(3, false, 9));
+	cr_assert_eq(table_drop(&t, 3, &ref), 1);
+	table_lose(&t, ref);
+	cr_assert_eq(table_drop(&t, 3, &ref), -EPERM);
+	table_destroy(&t);
+}
+
 static struct table contested;
 static _Atomic unsigned wins;
 static pthread_barrier_t barrier;

@@ -1,0 +1,135 @@
+#include "config.h"
+
+#include <stdio.h>
+
+#include "barrier.h"
+#include "claim.h"
+#include "claims.h"
+#include "daemon.h"
+#include "lanes.h"
+#include "log.h"
+#include "pool.h"
+
+#define WORD_BYTES UINT64_C(8)
+
+int
+claims_create(struct pool *p)
+{
+	struct claims *c = &p->claims;
+	char name[REGION_NAME_MAX];
+	int err;
+
+	snprintf(name, sizeof(name), "%s%s.claims", p->daemon->instance.prefix,
+	    p->conf.name);
+	/* Sparse: room for any resize there may be. */
+	err = region_create(&c->region, name, REF_SLOTS_MAX * WORD_BYTES);
+	if (err == 0)
+		err = guard_map(&c->guard, c->region.fd, c->region.bytes);
+	c->words = c->guard.at;
+	return err;
+}
+
+void
+claims_close(struct pool *p)
+{
+	guard_unmap(&p->claims.guard);
+	region_close(&p->claims.region);
+}
+
+void
+claims_unlink(struct pool *p)
+{
+	region_unlink(&p->claims.region);
+}
+
+bool
+claims_range(
+    const struct pool *p, uint32_t segment, uint64_t *at, uint64_t *bytes)
+{
+	uint64_t mask = PAGE_BYTES - 1;
+	uint64_t each = p->conf.slots_per_segment * WORD_BYTES;
+	uint64_t to = ((segment + 1) * each + mask) & ~mask;
+
+	*at = (p->claims.high * each + mask) & ~mask;
+	*bytes = to > *at ? to - *at : 0;
+	return *bytes > 0;
+}
+
+void
+claims_attached(struct pool *p, uint32_t segment)
+{
+	struct lane_end *e;
+
+	if (segment < p->claims.high)
+		return;
+	p->claims.high = segment + 1;
+	LIST_FOREACH (e, &p->lanes, entry)
+		lane_tell_claims(e);
+}
+
+bool
+claims_whole(const struct pool *p)
+{
+	uint64_t size;
+
+	return !guard_broken(&p->claims.guard) &&
+	       region_size(&p->claims.region, &size) == 0 &&
+	       size >= p->claims.region.bytes;
+}
+
+/* Whether the words are there; says once that they are not. */
+static bool
+usable(struct pool *p)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT("claims");
+
+	if (!guard_broken(&p->claims.guard))
+		return true;
+	if (log_allowed(&limit))
+		log_error("pool",
+		    "%s: a client has cut its claims off: nothing can be "
+		    "handed on in this pool until it is created anew",
+		    p->conf.name);
+	return false;
+}
+
+void
+claims_offer(struct pool *p, uint64_t ref, unsigned receipts)
+{
+	if (usable(p))
+		claim_offer(p->claims.words, ref, receipts);
+}
+
+unsigned
+claims_take(struct pool *p, uint64_t ref, unsigned most)
+{
+	return usable(p) ? claim_take(p->claims.words, ref, most) : 0;
+}
+
+void
+claims_revoke(struct pool *p, uint32_t slot)
+{
+	struct ledger_word w = ledger_word(&p->ledger, slot);
+	unsigned open = w.state == LEDGER_IN_FLIGHT ? 1 : 0;
+
+	if (w.state == LEDGER_SHARED)
+		open = ledger_share_of(&p->ledger, slot).open;
+	if (open == 0)
+		return;
+	/*
+	 * How many are open there does not matter: what says that nobody has
+	 * taken any may be forged, and a record of it unread.
+	 */
+	claim_revoke(p->claims.words, ledger_ref(&p->ledger, slot));
+	p->claims.unsettled = !LIST_EMPTY(&p->lanes);
+}
+
+void
+claims_settle(struct pool *p)
+{
+	if (!p->claims.unsettled)
+		return;
+	p->claims.unsettled = false;
+	barrier_all();
+	lanes_sweep(p);
+}

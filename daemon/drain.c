@@ -1,0 +1,250 @@
+/*
+ * Reading a lane: each record once, and what comes of it.
+ */
+#include "config.h"
+
+#include <errno.h>
+
+#include "lanes.h"
+#include "pool.h"
+#include "ring.h"
+#include "slot.h"
+
+/* Whether a library can have written it. */
+static bool
+is_well_formed(const struct pool *p, uint64_t record)
+{
+	unsigned count = record_count(record);
+	bool shared = ref_shared(record);
+
+	if (ledger_segment_of(&p->ledger, ref_slot(record)) >= p->segments_max)
+		return false;
+	switch (record_operation(record)) {
+	case LANE_FREE:
+	case LANE_RECEIVE:
+		return count == 0;
+	case LANE_SEND:
+		return count == 0 && !shared;
+	case LANE_SHARE:
+		return count > 0 && !shared;
+	case LANE_RECALL:
+		return count > 0;
+	}
+	return false;
+}
+
+/*
+ * Takes back what the claim had open. If of a sent slot that is nothing, the
+ * claim was forged, and the sender must hear that it has not got it back.
+ */
+static int
+recall(struct attachment *a, uint64_t record, uint64_t ref)
+{
+	int n = pool_recall(a, ref, record_count(record));
+
+	if (n != 0 || ref_shared(ref))
+		return n;
+	pool_reject(a);
+	return -ESTALE;
+}
+
+/* The operation itself, at the slot's version: 0, a count, or -errno. */
+static int
+operate(struct attachment *a, uint64_t record, uint64_t ref)
+{
+	unsigned operation = record_operation(record);
+	uint64_t out;
+
+	if (!a->write && operation != LANE_FREE && operation != LANE_RECEIVE) {
+		pool_reject(a);
+		return -EACCES;
+	}
+	switch (operation) {
+	case LANE_FREE:
+		return pool_free(a, ref);
+	case LANE_SEND:
+		return pool_send(a, ref, &out);
+	case LANE_SHARE:
+		return pool_share(a, ref, record_count(record), &out);
+	case LANE_RECEIVE:
+		return pool_receive(a, ref);
+	case LANE_RECALL:
+		return recall(a, record, ref);
+	}
+	return -EINVAL;
+}
+
+enum outcome
+record_apply(struct lane_end *e, uint64_t record)
+{
+	struct attachment *a = e->attachment;
+	struct place at;
+	uint64_t version;
+	int32_t ahead;
+
+	/* Where no segment is there are no words to look at. */
+	if (!place_of(a->pool, ref_slot(record), &at)) {
+		pool_reject(a);
+		return RECORD_REFUSED;
+	}
+	version = ledger_version(&a->pool->ledger, place_word(&at));
+	ahead = record_ahead(record, version);
+	if (ahead > 0)
+		return RECORD_AHEAD;
+	if (ahead < 0) {
+		pool_reject(a);
+		return RECORD_REFUSED;
+	}
+	return operate(a, record, record_ref(record, version)) < 0
+		   ? RECORD_REFUSED
+		   : RECORD_APPLIED;
+}
+
+void
+record_refused(struct lane_end *e, uint64_t record)
+{
+	struct pool *p = e->attachment->pool;
+	uint32_t slot = ref_slot(record);
+	struct lane_header *h = e->lane.header;
+	uint64_t version;
+
+	if (!pool_slot_attached(p, slot))
+		return;
+	/* Who holds a shared slot once loses nothing by a second receipt. */
+	if (ref_shared(record) &&
+	    ledger_holds(&p->ledger, slot, e->attachment->holder) &&
+	    record_ahead(record, ledger_word(&p->ledger, slot).version) == 0)
+		return;
+	/* The client named it by the whole version, which is near the slot's.
+	 */
+	version = ledger_word(&p->ledger, slot).version;
+	version += (uint64_t)(int64_t)record_ahead(record, version);
+	store_relaxed(&h->refused[e->refused_tail++ % LANE_REFUSED],
+	    record_ref(record, version & REF_VERSION_MASK));
+	/* Release: with the client's acquire, when it attends to the notice. */
+	store_release(&h->refused_tail, e->refused_tail);
+	e->refused = true;
+}
+
+/* Bits beyond the head that were done early, up to the first that is not. */
+static uint64_t
+skip_done(struct lane_end *e, uint64_t head)
+{
+	uint32_t mask = e->lane.geometry.records - 1;
+
+	while (head < e->read) {
+		uint64_t *word = &e->done[(head & mask) / 64];
+		uint64_t bit = UINT64_C(1) << (head & mask) % 64;
+
+		if ((*word & bit) == 0)
+			break;
+		*word &= ~bit;
+		head++;
+	}
+	return head;
+}
+
+void
+record_done(struct lane_end *e, uint64_t index)
+{
+	uint32_t place = (uint32_t)index & (e->lane.geometry.records - 1);
+
+	if (index != e->mirror->record_head)
+		e->done[place / 64] |= UINT64_C(1) << place % 64;
+	else if (e->parked == 0)
+		e->mirror->record_head = index + 1;
+	else
+		e->mirror->record_head = skip_done(e, index + 1);
+}
+
+/* What comes of the record read last. */
+static void
+conclude(
+    struct lane_end *e, uint64_t index, uint64_t record, enum outcome outcome)
+{
+	if (outcome == RECORD_REFUSED)
+		record_refused(e, record);
+	record_done(e, index);
+	if (outcome == RECORD_APPLIED)
+		parked_retry(e->attachment->pool, ref_slot(record));
+}
+
+/* One record of the ring; false: it can wait for other lanes to be read. */
+static bool
+take(struct lane_end *e, bool park)
+{
+	struct attachment *a = e->attachment;
+	uint64_t index = e->read, record = ring_record(&e->lane, index);
+	bool behind = parked_before(e, record);
+	enum outcome outcome = RECORD_AHEAD;
+
+	if (!is_well_formed(a->pool, record)) {
+		lane_breach(e, "published a record that is none");
+		e->end = e->read;
+		return false;
+	}
+	if (!behind)
+		outcome = record_apply(e, record);
+	if (outcome == RECORD_AHEAD && !behind && !park)
+		return false;
+	e->read++;
+	if (outcome == RECORD_AHEAD) {
+		if (parked_add(e, index, record))
+			return true;
+		pool_reject(a);
+		outcome = RECORD_REFUSED;
+	}
+	conclude(e, index, record, outcome);
+	return true;
+}
+
+/* What was read since the last time may have been zeros of our own. */
+static void
+check_guard(struct lane_end *e)
+{
+	if (!guard_broken(&e->guard))
+		return;
+	lane_breach(e, "has cut off its lane");
+	e->end = e->read;
+}
+
+void
+lane_look(struct lane_end *e)
+{
+	e->end = e->read;
+	if (e->breached)
+		return;
+	if (!ring_tail(&e->lane, e->read, e->mirror->record_head, &e->end)) {
+		lane_breach(e, "has a return ring with an impossible end");
+		e->end = e->read;
+	}
+	check_guard(e);
+}
+
+bool
+lane_drain(struct lane_end *e, bool park)
+{
+	uint64_t from = e->read;
+
+	while (e->read != e->end) {
+		if (parking_empty(e->attachment->pool->parking))
+			lane_take_run(e);
+		if (e->read == e->end || !take(e, park))
+			break;
+		park = false;
+	}
+	check_guard(e);
+	return e->read != from;
+}
+
+void
+lane_settle(struct lane_end *e)
+{
+	if (e->mirror->record_head != e->released) {
+		e->released = e->mirror->record_head;
+		ring_release(&e->lane, e->released);
+	}
+	if (e->refused)
+		lane_notify(e);
+	e->refused = false;
+}
