@@ -11,14 +11,20 @@
 
 #if defined(SLABD_ANNOTATIONS) || defined(SLABD_PROBES)
 
-/* NULL, and what is no slot, is passed on. */
+static inline uint64_t
+mark_offset(const struct slabd_pool *p, const void *slot)
+{
+	return (uint64_t)((const char *)slot - p->table.base);
+}
+
+/* NULL is passed on. */
 static inline void *
 mark_allocated(struct slabd_pool *p, void *slot)
 {
 	if (slot == NULL)
 		return NULL;
 	annotate_allocated(slot, (size_t)p->table.slot_size);
-	PROBE2(libslabd, alloc, p->name, slabd_offset(p, slot));
+	PROBE2(libslabd, alloc, p->name, mark_offset(p, slot));
 	return slot;
 }
 
@@ -40,7 +46,7 @@ mark_recalled(struct slabd_pool *p, uint64_t ref)
 
 /*
  * Before it is freed or sent, since afterwards it may be somebody else's at
- * once; if it comes to nothing, mark_stays().
+ * once; mark_freed() and mark_sent() say what came of it.
  */
 static inline void
 mark_leaves(const struct slabd_pool *p, void *at)
@@ -55,7 +61,7 @@ static inline int
 mark_freed(struct slabd_pool *p, void *at, int err)
 {
 	if (err >= 0)
-		PROBE2(libslabd, free, p->name, slabd_offset(p, at));
+		PROBE2(libslabd, free, p->name, mark_offset(p, at));
 	else if (p != NULL && table_slot(&p->table, at) != TABLE_NO_SLOT &&
 		 table_is_last(&p->table, table_slot(&p->table, at)))
 		annotate_received(at, (size_t)p->table.slot_size);

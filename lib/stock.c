@@ -12,7 +12,8 @@
 #include "stock.h"
 
 /* Where a wiped gate leads there must be nobody who takes 0 for his serial. */
-_Thread_local struct seat stock_seats[SEATS] = {{.serial = SEAT_EMPTY}};
+_Thread_local struct seat stock_seats[SEATS] = {
+    {.everyday = SEAT_EMPTY, .serial = SEAT_EMPTY}};
 _Atomic uint64_t stock_closed;
 
 /*
@@ -238,7 +239,7 @@ stand_up(struct seat *seat)
 		if (p->serial == seat->serial && stock_usable(p))
 			vacate(p, seat);
 	unlock_open();
-	seat->serial = SEAT_EMPTY;
+	seat->everyday = seat->serial = SEAT_EMPTY;
 }
 
 /* This thread ends. */
@@ -278,6 +279,7 @@ sit(struct slabd_pool *p)
 		return NULL;
 	stand_up(seat);
 	seat->serial = p->serial;
+	seat->everyday = p->table.checked ? SEAT_EMPTY : p->serial;
 	seat->number = (uint32_t)number;
 	seat->magazine = lane_magazine(&p->lane, seat->number);
 	seat->allocs = load_relaxed(&seat->magazine->allocs);

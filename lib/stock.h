@@ -32,6 +32,8 @@
 #define SEAT_EMPTY UINT64_MAX
 
 struct seat {
+	uint64_t
+	    everyday; /* the serial, but SEAT_EMPTY if the table is checked */
 	uint64_t serial; /* the pool's; 0 or SEAT_EMPTY: none */
 	struct lane_magazine *magazine;
 	uint32_t limit;	 /* refs it may keep */
@@ -84,7 +86,7 @@ stock_seat(const struct slabd_pool *p)
 	uint64_t gate = load_relaxed(p->gate); /* see stock_usable() */
 	struct seat *seat = &stock_seats[gate % SEATS];
 
-	return seat->serial == gate && !p->table.checked ? seat : NULL;
+	return seat->everyday == gate ? seat : NULL;
 }
 
 /* One operation more; only the magazine's thread writes it. */
@@ -98,7 +100,7 @@ stock_count(_Atomic uint64_t *counter, uint64_t n)
  * A slot from this thread's magazine, for the caller; 0: it takes more than
  * that. Afterwards stock_noticed() has to be asked.
  */
-static inline uint64_t
+static inline __attribute__((always_inline)) uint64_t
 stock_pop(struct slabd_pool *p, struct lane_magazine *m)
 {
 	uint64_t ref;
@@ -116,7 +118,7 @@ stock_pop(struct slabd_pool *p, struct lane_magazine *m)
 }
 
 /* Frees into it, unless it has `limit` refs; false: it takes more. */
-static inline bool
+static inline __attribute__((always_inline)) bool
 stock_push(struct slabd_pool *p, struct lane_magazine *m, uint32_t limit,
     uint32_t slot)
 {

@@ -902,16 +902,21 @@ settle(struct worker *w, const struct offer *o)
 	count(DID_SETTLED, 1);
 }
 
+/* Takes back what it offered and what it still wants: it stands in no queue. */
 static void
 settle_all(struct process *home)
 {
 	struct worker *w;
 
+	for (unsigned i = 0; i < POOLS; i++)
+		want(home->workers, home->common[i], 0);
 	for (unsigned i = 0; i < threads; i++) {
 		w = &home->workers[i];
 		store_relaxed(&board->doing[w->number], DID_SETTLED);
 		for (; w->nmine > 0; w->nmine--)
 			settle(w, &w->mine[w->nmine - 1]);
+		if (!(w->own_flags & SLABD_RDONLY))
+			want(w, w->own, 0);
 	}
 }
 
@@ -1003,7 +1008,6 @@ flush(struct worker *w, struct slabd_pool *p)
 {
 	int open;
 
-	want(w, p, 0);
 	open = slabd_flush(p, -1);
 	must(w, open == 0, "still open", open);
 }

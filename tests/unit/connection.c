@@ -422,6 +422,7 @@ turn_away(int fd)
 	    .type = WIRE_HELLO | WIRE_REPLY, .status = -EUSERS};
 	static uint8_t buf[64];
 	struct wire_writer w;
+	int first = fd;
 
 	for (int i = 0; i < TURNED_AWAY; i++) {
 		if (i > 0)
@@ -433,7 +434,8 @@ turn_away(int fd)
 			shutdown(fd, SHUT_RD);
 		else
 			readable(fd, -1);
-		if (i < TURNED_AWAY - 1)
+		/* The first is whoever called us's to close. */
+		if (fd != first)
 			close(fd);
 	}
 }
