@@ -13,6 +13,7 @@
 #include "daemon.h"
 #include "lanes.h"
 #include "pool.h"
+#include "probe.h"
 
 uint32_t
 attachment_owed(const struct attachment *a)
@@ -350,6 +351,7 @@ attachment_end(struct attachment *a)
 		claims_settle(p);
 	}
 	a->ended = pool_now();
+	PROBE3(slabd, reclaim, p->conf.name, a->holder, a->held);
 	each_stake(a, abandon);
 	if (a->quarantined)
 		unset_quarantine(a);

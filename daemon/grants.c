@@ -5,10 +5,12 @@
  * itself; only a few slots lie in the magazines above, which cost a barrier.
  * How much is ahead follows what the client has out: a flow with k slots under
  * way turns over at most 2 k and one batch, so that what was just freed is used
- * again soon, while it is in the caches. A batch is what fits BATCH_BYTES, up
- * to BATCH_SLOTS, and it is divided so: an eighth goes between ring and
- * magazine at a time, half may lie in a return ring before its client rings,
- * and half in the grant ring.
+ * again soon, while it is in the caches. A batch is what fits BATCH_BYTES, up to
+ * BATCH_SLOTS, and it is divided so: an eighth goes between rings and magazines
+ * at a time, on either side; as many records, two or three of which make a slot,
+ * may lie in a return ring before its client rings; and three eighths are ahead
+ * in the grant ring, or as many slots as the client has out of late, if that is
+ * more.
  */
 #include "config.h"
 
@@ -16,6 +18,7 @@
 #include "lanes.h"
 #include "magazine.h"
 #include "pool.h"
+#include "probe.h"
 #include "ring.h"
 #include "slot.h"
 
@@ -60,7 +63,7 @@ static uint32_t
 watermark(const struct pool *p, const struct lane_end *e)
 {
 	uint32_t used = p->count[SLOT_USED] + p->count[SLOT_IN_FLIGHT];
-	uint32_t mark = batch_of(p) / 2, most = e->lane.geometry.records / 4;
+	uint32_t mark = batch_of(p), most = e->lane.geometry.records / 4;
 
 	/* Many slots under way are worth fewer turns. */
 	mark = mark > used / 8 ? mark : used / 8;
@@ -197,7 +200,7 @@ wanted(struct lane_end *e, uint32_t stock)
 
 	e->peak -= e->peak / PEAK_DECAY;
 	e->peak = e->peak > now_out ? e->peak : now_out;
-	most += e->peak;
+	most = most > e->peak ? most : e->peak;
 	return e->target < most ? e->target : most;
 }
 
@@ -212,8 +215,10 @@ fill(struct lane_end *e, uint32_t stock)
 	want = wanted(e, stock);
 	n = want > stock ? want - stock : 0;
 	n = n < spare(e, stock) ? n : spare(e, stock);
-	for (; n > 0 && (got = grant_some(e, n)) > 0; n -= got)
+	for (; n > 0 && (got = grant_some(e, n)) > 0; n -= got) {
 		stock += got;
+		PROBE3(slabd, grant, a->pool->conf.name, a->holder, got);
+	}
 	ring_granted(&e->lane, e->mirror->grant_tail);
 	set_marks(e, stock);
 }

@@ -22,6 +22,7 @@
 #include "lanes.h"
 #include "log.h"
 #include "pool.h"
+#include "probe.h"
 #include "slot.h"
 #include "wire.h"
 
@@ -288,6 +289,7 @@ pool_alloc(struct attachment *a, uint32_t n, bool exact, uint64_t *refs)
 		place_put(&at, LEDGER_HELD, a->holder, ref_version(refs[i]));
 		slot_count_granted(a, at.number, 1);
 	}
+	PROBE3(slabd, grant, p->conf.name, a->holder, room);
 	pool_note_used(p);
 	p->allocs_total += (uint32_t)room;
 	return room;

@@ -66,7 +66,8 @@ script_tests = \
 	tests/e2e/python.sh \
 	tests/e2e/quickstart.sh \
 	tests/e2e/slabctl.sh \
-	tests/unit/headers.sh
+	tests/unit/headers.sh \
+	tests/unit/probes.sh
 
 if TESTS_ENABLED
 check_PROGRAMS += $(unit_tests) $(e2e_tests) $(stress_tests) \

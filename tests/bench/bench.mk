@@ -4,7 +4,8 @@
 bench_programs = tests/bench/compare tests/bench/socket tests/bench/crowd
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs) tests/bench/bench.json tests/bench/bench.svg
-EXTRA_DIST += tests/bench/huge.sh tests/bench/socket.sh tests/bench/plot.py
+EXTRA_DIST += tests/bench/huge.sh tests/bench/socket.sh tests/bench/plot.py \
+	tests/bench/throughput.svg
 
 if TESTS_ENABLED
 check_PROGRAMS += tests/bench/compare

@@ -12,8 +12,8 @@
 #include "reclaim.h"
 #include "report.h"
 
-/* A flow may use twice what is in flight, and what one batch brings besides. */
-#define FLOW_BATCH 64
+/* A flow may use twice what is in flight and one batch of the daemon (grants.c). */
+#define FLOW_BATCH 512
 
 /* Reclaiming may take so much longer than the hang-up of a socket. */
 #define RECLAIM_MS 10

@@ -10,7 +10,7 @@
 #include "peer.h"
 
 #define LOCAL_SLOTS 2048u /* in a pool, and in every peer's */
-#define BATCH_POOL  8192u
+#define BATCH_POOL  16384u
 
 /* One comparison, made for each of the sizes. */
 struct row {

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "annotate.h"
 #include "connection.h"
 #include "server.h"
 
@@ -688,6 +689,50 @@ Test(library, what_is_at_hand_is_cached)
 	cr_assert_eq(statistic(s, "many", "free"), MANY);
 	slabd_close(s);
 }
+
+#if defined(SLABD_ANNOTATIONS) && defined(ASAN_)
+static bool
+is_out_of_bounds(void *slot)
+{
+	return __asan_address_is_poisoned(slot);
+}
+
+static void
+touches_only_its_own(struct slabd *s, unsigned flags)
+{
+	struct slabd_pool *p = attach(s, "many", flags);
+	void *slot = slabd_alloc(p), *other;
+	slabd_ref ref;
+
+	cr_assert_not(is_out_of_bounds(slot));
+	cr_assert_eq(slabd_free(p, slot), 0);
+	cr_assert(is_out_of_bounds(slot));
+	cr_assert_eq(slabd_free(p, slot), -EALREADY);
+	slot = slabd_alloc(p);
+	cr_assert_not(is_out_of_bounds(slot));
+	cr_assert_eq(slabd_send(p, slot, &ref), 0);
+	cr_assert(is_out_of_bounds(slot));
+	cr_assert_eq(slabd_recall(p, ref), 1);
+	cr_assert_not(is_out_of_bounds(slot));
+	cr_assert_eq(slabd_share(p, slot, 1, &ref), 0);
+	cr_assert_eq(slabd_receive(p, ref, &other), 0);
+	cr_assert_eq(slabd_free(p, slot), 0);
+	cr_assert_not(is_out_of_bounds(slot), "it was received as well");
+	cr_assert_eq(slabd_free(p, slot), 0);
+	cr_assert(is_out_of_bounds(slot));
+	slabd_pool_detach(p);
+	cr_assert_not(is_out_of_bounds(slot), "the address is free for others");
+}
+
+Test(library, a_memory_checker_knows_whose_slots_are)
+{
+	struct slabd *s = open_daemon();
+
+	touches_only_its_own(s, 0);
+	touches_only_its_own(s, SLABD_NO_LANE);
+	slabd_close(s);
+}
+#endif
 
 /* Who has none gets what another has only at hand, in whatever thread. */
 static pthread_barrier_t meeting;
