@@ -204,15 +204,21 @@ wanted(struct lane_end *e, uint32_t stock)
 	return e->target < most ? e->target : most;
 }
 
+static bool
+may_fill(const struct lane_end *e)
+{
+	return e->target > 0 && !e->attachment->pool->hungry &&
+	       pool_may_alloc(e->attachment, 1, false) == 0;
+}
+
+/* Also if nothing can be granted: else the client would ring for it for ever. */
 static void
 fill(struct lane_end *e, uint32_t stock)
 {
 	struct attachment *a = e->attachment;
 	uint32_t want, n, got;
 
-	if (e->target == 0 || a->pool->hungry || pool_may_alloc(a, 1, false))
-		return;
-	want = wanted(e, stock);
+	want = may_fill(e) ? wanted(e, stock) : 0;
 	n = want > stock ? want - stock : 0;
 	n = n < spare(e, stock) ? n : spare(e, stock);
 	for (; n > 0 && (got = grant_some(e, n)) > 0; n -= got) {

@@ -244,6 +244,9 @@ judged(struct slabd_call *c, struct message *m)
 
 	if (m != NULL && c->status >= 0 && !wire_done(&m->body))
 		return -EBADMSG;
+	/* By now the slot may be ours by another ref. */
+	if (table_ref(&p->table, ref_slot(c->ref)) != c->ref)
+		return 0;
 	if (m != NULL && c->status == 0) {
 		/* Without a record: there is nothing to be given back. */
 		pthread_mutex_lock(&p->post.lock);
@@ -293,6 +296,7 @@ has_claim(const struct slabd_pool *p, slabd_ref ref)
 static int
 take_receipt(struct slabd_pool *p, slabd_ref ref)
 {
+	bool newer;
 	int err;
 
 	if (!has_claim(p, ref))
@@ -305,10 +309,13 @@ take_receipt(struct slabd_pool *p, slabd_ref ref)
 		post_cancel(p);
 		return -ESTALE;
 	}
-	table_hold(&p->table, ref);
+	/* Where it is ours by a newer ref this one was revoked, or is forged. */
+	newer = table_is_newer(&p->table, ref);
+	if (!newer)
+		table_hold(&p->table, ref);
 	post_record(p, record_make(LANE_RECEIVE, ref, 0));
 	post_end(p);
-	return claim_stands(p->claims, ref) ? 0 : 1;
+	return !newer && claim_stands(p->claims, ref) ? 0 : 1;
 }
 
 static int

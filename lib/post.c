@@ -84,11 +84,15 @@ post_wake(struct slabd_pool *p)
 	pthread_setcancelstate(cancel, NULL);
 }
 
+static void ask(struct slabd_pool *);
+
 /* The answer to FLUSH: the daemon has read all that was in the ring. */
 static int
 drained(struct slabd_call *c, struct message *m)
 {
 	struct slabd_pool *p = c->pool;
+
+	bool more;
 
 	if (c->owner == CALL_POSTED) {
 		p->post.asked = false;
@@ -98,7 +102,10 @@ drained(struct slabd_call *c, struct message *m)
 		return 0;
 	pthread_mutex_lock(&p->post.lock);
 	publish_kept(p);
+	more = load_relaxed(&p->post.n_kept) > 0; /* with the lock */
 	post_end(p);
+	if (more && c->owner == CALL_POSTED)
+		ask(p);
 	return wire_done(&m->body) ? 0 : -EBADMSG;
 }
 
@@ -184,6 +191,18 @@ post_free(struct slabd_pool *p, const uint64_t *refs, unsigned n)
 	post_end(p);
 }
 
+bool
+post_has_room(struct slabd_pool *p, unsigned n)
+{
+	bool has;
+
+	pthread_mutex_lock(&p->post.lock);
+	/* Relaxed: with the lock. */
+	has = load_relaxed(&p->post.n_kept) == 0 && room(p, n) >= n;
+	pthread_mutex_unlock(&p->post.lock);
+	return has;
+}
+
 int
 post_drop(struct slabd_pool *p, uint32_t slot)
 {
@@ -201,18 +220,22 @@ post_drop(struct slabd_pool *p, uint32_t slot)
 void
 post_relieve(struct slabd_pool *p)
 {
-	struct slabd_call c = {.type = WIRE_FLUSH, .pool = p, .reply = drained};
+	struct slabd_call c = {.status = 0};
 	int cancel;
 
 	/* Relaxed: whoever kept one asks himself. */
 	if (load_relaxed(&p->post.n_kept) == 0 ||
 	    pool_enter(p, false, &cancel) < 0)
 		return;
-	/* To a daemon that is away it does not connect: later calls will. */
 	if (p->flags & SLABD_NONBLOCK)
 		ask(p);
-	else
+	/* To a daemon that is away it does not connect: later calls will. */
+	while (!(p->flags & SLABD_NONBLOCK) && c.status >= 0 &&
+	       load_relaxed(&p->post.n_kept) > 0) {
+		c = (struct slabd_call){
+		    .type = WIRE_FLUSH, .pool = p, .reply = drained};
 		call_run_here(p->session, &c, NEVER);
+	}
 	session_leave(p->session, cancel);
 }
 

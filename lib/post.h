@@ -49,6 +49,8 @@ void post_wake(struct slabd_pool *);
 void post_free(struct slabd_pool *, const uint64_t *refs, unsigned n);
 /* table_drop(), and a record if it was the last hold. Never waits. */
 int post_drop(struct slabd_pool *, uint32_t slot);
+/* Whether `n` more frees could be published now. */
+bool post_has_room(struct slabd_pool *, unsigned n);
 /* Asks for room if refs are kept, and waits unless it is non-blocking. */
 void post_relieve(struct slabd_pool *);
 

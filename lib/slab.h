@@ -60,10 +60,10 @@ enum slab_error {
 enum slab_state { SLAB_EMPTY, SLAB_PARTIAL, SLAB_FULL };
 
 /* Flags of a geometry or a cache. */
-#define SLAB_EXTERNAL                                           \
+#define SLAB_EXTERNAL \
 	1u /* links live elsewhere; the memory is never touched \
 	    */
-#define SLAB_CHECKED                                            \
+#define SLAB_CHECKED \
 	2u /* a bit per slot, so that every double free is seen \
 	    */
 

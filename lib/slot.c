@@ -203,9 +203,12 @@ at_hand(struct slabd_pool *p, void **v, uint32_t n)
 {
 	int got = 0;
 
-	if (p != NULL && stock_usable(p) && !(p->flags & SLABD_RDONLY) &&
-	    stashed(p) == 0)
+	if (p == NULL || !stock_usable(p) || p->flags & SLABD_RDONLY)
+		return 0;
+	if (stashed(p) == 0)
 		got = stock_take(p, v, n);
+	else
+		stock_look(p);
 	return got < 0 ? pool_error(p, got, "alloc") : got;
 }
 

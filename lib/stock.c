@@ -216,30 +216,42 @@ claim_magazine(struct slabd_pool *p)
 	return number;
 }
 
-/* Gives back the magazine and what is in it; the thread is not inside. */
-static void
+/*
+ * Gives back the magazine and what is in it; what the return ring has no room
+ * for stays, where the daemon can find it. False: a signal handler has
+ * interrupted its thread inside.
+ */
+static bool
 vacate(struct slabd_pool *p, const struct seat *seat)
 {
-	magazine_enter(seat->magazine);
-	give_up(p, seat->magazine);
-	magazine_leave(seat->magazine);
+	struct lane_magazine *m = seat->magazine;
+
+	if (!magazine_enter(m))
+		return false;
+	if (post_has_room(p, count_of(p, m)))
+		give_up(p, m);
+	magazine_leave(m);
 	pthread_mutex_lock(&p->post.lock);
 	p->sat &= ~(UINT32_C(1) << seat->number);
 	pthread_mutex_unlock(&p->post.lock);
+	return true;
 }
 
-/* Gives up a seat, whatever has become of its pool. */
-static void
+/* Gives up a seat, whatever has become of its pool; false: it is in use. */
+static bool
 stand_up(struct seat *seat)
 {
 	struct slabd_pool *p;
+	bool free = true;
 
 	lock_open();
 	LIST_FOREACH (p, &open_pools, open)
 		if (p->serial == seat->serial && stock_usable(p))
-			vacate(p, seat);
+			free = vacate(p, seat);
 	unlock_open();
-	seat->everyday = seat->serial = SEAT_EMPTY;
+	if (free)
+		seat->everyday = seat->serial = SEAT_EMPTY;
+	return free;
 }
 
 /* This thread ends. */
@@ -274,10 +286,9 @@ sit(struct slabd_pool *p)
 	if (seat->serial == p->serial)
 		return seat;
 	if (p->fences || p->flags & SLABD_RDONLY || !seated ||
-	    pthread_setspecific(leaving, stock_seats) != 0 ||
+	    pthread_setspecific(leaving, stock_seats) != 0 || !stand_up(seat) ||
 	    (number = claim_magazine(p)) < 0)
 		return NULL;
-	stand_up(seat);
 	seat->serial = p->serial;
 	seat->everyday = p->table.checked ? SEAT_EMPTY : p->serial;
 	seat->number = (uint32_t)number;
@@ -285,6 +296,15 @@ sit(struct slabd_pool *p)
 	seat->allocs = load_relaxed(&seat->magazine->allocs);
 	seat->limit = limit_of(p, false);
 	return seat;
+}
+
+void
+stock_look(struct slabd_pool *p)
+{
+	struct seat *seat = seat_at(p);
+
+	if (seat->serial == p->serial && stock_noticed(p, seat->magazine))
+		stock_attend(p, seat->magazine);
 }
 
 /* Grants the daemon has no business to make are not taken. */

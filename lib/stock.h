@@ -64,6 +64,8 @@ void stock_shut(struct slabd_pool *);
 int stock_take(struct slabd_pool *, void **v, unsigned n);
 /* Frees; 1: other holds are left. -EALREADY, -EPERM, -EDEADLK. */
 int stock_put(struct slabd_pool *, uint32_t slot);
+/* Attends to a notice for this thread's magazine, if there is one. */
+void stock_look(struct slabd_pool *);
 /* There is a notice; outside the magazine. 0. */
 int stock_attend(struct slabd_pool *, struct lane_magazine *)
     __attribute__((cold));

@@ -158,6 +158,17 @@ table_is_last(const struct table *t, uint32_t slot)
 /* The ref a slot was last known by; its version is 0 when there is none. */
 uint64_t table_ref(const struct table *, uint32_t slot);
 
+/* Whether the slot was last known by a version after that of `ref`. */
+static inline bool
+table_is_newer(const struct table *t, uint64_t ref)
+{
+	uint64_t word = load_relaxed(&t->words[ref_slot(ref)]);
+	uint64_t ahead = ref_version(word) - ref_version(ref);
+
+	return ref_version(word) != 0 && (ahead & REF_VERSION_MASK) != 0 &&
+	       (ahead & REF_VERSION_MASK) <= REF_VERSION_MASK / 2;
+}
+
 /* The caller has `ref`: granted, recalled, shared or received (again). */
 void table_hold(struct table *, uint64_t ref);
 

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -1559,6 +1560,38 @@ Test(lanes, idle)
 	cr_assert_geq(before, 0);
 	poll(NULL, 0, 200);
 	cr_assert_eq(wakeups(), before);
+}
+
+/* Milliseconds of processor time the daemon has used. */
+static long
+worked_ms(void)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	cr_assert_eq(clock_getcpuclockid(server.pid, &clock), 0);
+	cr_assert_eq(clock_gettime(clock, &used), 0);
+	return used.tv_sec * 1000 + used.tv_nsec / 1000000;
+}
+
+/* Who rings for grants that he may not have gets none, and that was it. */
+Test(lanes, idle_at_the_quota)
+{
+	struct party *a = &peer[0];
+	uint64_t refs[64];
+	unsigned n;
+	long before;
+
+	begin(POOL(64, 1, ", \"quota\": 20"), 1);
+	one(a);
+	n = raw_lane_take(&a->l, refs, 17);
+	cr_assert_gt(n, 8);
+	raw_lane_bell(&a->l);
+	/* Whatever follows at once has followed. */
+	poll(NULL, 0, 50);
+	before = worked_ms();
+	poll(NULL, 0, 300);
+	cr_assert_lt(worked_ms() - before, 100);
 }
 
 struct flood {
