@@ -219,6 +219,7 @@ bring_up_to_date(struct pool *p)
 
 	segments_scrub(p);
 	lanes_sweep(p);
+	waiters_serve(p);
 	LIST_FOREACH (e, &p->lanes, entry)
 		lane_count(e);
 	pool_note_used(p);

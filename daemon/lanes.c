@@ -22,6 +22,7 @@
 #include "event.h"
 #include "headroom.h"
 #include "lanes.h"
+#include "log.h"
 #include "pool.h"
 #include "ring.h"
 
@@ -164,11 +165,20 @@ lane_create(struct attachment *a)
 	return 0;
 }
 
+/*
+ * Who keeps a descriptor would else keep the memory, and attach again. Punched
+ * and not cut: its process may still look at it, and shall not die of that.
+ */
 void
 lane_unlink(struct lane_end *e)
 {
-	if (e != NULL)
-		region_unlink(&e->object);
+	if (e == NULL || e->object.fd < 0)
+		return;
+	region_unlink(&e->object);
+	if (fallocate(e->object.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		0, (off_t)e->object.bytes) < 0)
+		log_warn("pool", "%s: a lane keeps its memory: %s",
+		    e->attachment->pool->conf.name, strerror(errno));
 }
 
 void

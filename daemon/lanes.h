@@ -67,7 +67,7 @@ struct lane_end {
 int lane_create(struct attachment *);
 /* Drops it, read or not; NULL is fine. */
 void lane_close(struct lane_end *);
-/* Its object's name goes. */
+/* Its object's name and memory go. */
 void lane_unlink(struct lane_end *);
 /* The client does what no library does: it ends. */
 void lane_breach(struct lane_end *, const char *what);

@@ -743,6 +743,7 @@ serve_held(struct request *rq)
 
 	CHECK_BODY(rq);
 	lanes_sweep(p);
+	waiters_serve(p);
 	return ledger_segment_of(&p->ledger, slot) < p->segments_max &&
 	       pool_slot_attached(p, slot) &&
 	       ledger_ref(&p->ledger, slot) == ref &&
@@ -756,6 +757,7 @@ serve_flush(struct request *rq)
 
 	CHECK_BODY(rq);
 	lanes_sweep(rq->attachment->pool);
+	waiters_serve(rq->attachment->pool);
 	if ((rq->h.flags & WIRE_WAIT) == 0 || rq->attachment->open == 0)
 		return (int)rq->attachment->open;
 	w = waiter_new(rq, 0);
@@ -820,6 +822,7 @@ serve_holders(struct request *rq)
 	if (!client_reads_fds(rq->client))
 		return refuse(rq, -EBUSY, "read the earlier replies first");
 	lanes_sweep(p);
+	waiters_serve(p);
 	return put_document(rq, document_holders(p));
 }
 
@@ -873,6 +876,7 @@ serve_audit(struct request *rq)
 	CHECK_BODY(rq);
 	TAILQ_FOREACH (p, &rq->daemon->pools, entry) {
 		lanes_sweep(p);
+		waiters_serve(p);
 		err = pool_audit(p, why, sizeof(why));
 		if (err != 0)
 			return refuse(

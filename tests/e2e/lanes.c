@@ -1594,6 +1594,28 @@ Test(lanes, idle_at_the_quota)
 	cr_assert_lt(worked_ms() - before, 100);
 }
 
+/* To attach again and again costs no memory, descriptors kept or not. */
+Test(lanes, kept_descriptors)
+{
+	struct raw_lane kept[8];
+	struct stat st;
+	struct raw c;
+
+	begin(POOL(64, 1, ""), 0);
+	login(&c, "keeper");
+	for (int i = 0; i < 8; i++) {
+		cr_assert_eq(raw_attach_lane(&c, "p", 0, &kept[i]), 0);
+		cr_assert_eq(fstat(kept[i].lane_fd, &st), 0);
+		cr_assert_gt(st.st_blocks, 0);
+		cr_assert_eq(raw_detach(&c, kept[i].pool.number), 0);
+		cr_assert_eq(fstat(kept[i].lane_fd, &st), 0);
+		cr_assert_eq(st.st_blocks, 0);
+		/* Whoever looks there still does not die of it. */
+		cr_assert_eq(load_relaxed(&kept[i].lane.header->notice), 0);
+		raw_lane_close(&kept[i]);
+	}
+}
+
 struct flood {
 	bool bells;   /* and nothing else */
 	bool records; /* that are none of its business */
