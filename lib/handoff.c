@@ -421,15 +421,18 @@ recall_by_lane(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 
 /*
  * One thread at a time: what one has taken out of the claim and not published
- * yet, the daemon would give to the other.
+ * yet, the daemon would give to the other. And what is left of a share only the
+ * daemon knows: a receipt that was taken by who died before he could say so is in
+ * no claim.
  */
 static int
 recall_in_turn(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
-	int taken;
+	int taken = 0;
 
 	pthread_mutex_lock(&p->recalls);
-	taken = recall_by_lane(p, ref, n > 0 ? n : SLABD_SHARE_MAX);
+	if (n > 0 || !ref_shared(ref))
+		taken = recall_by_lane(p, ref, n > 0 ? n : SLABD_SHARE_MAX);
 	if (taken == 0)
 		taken = recall_by_message(p, ref, n);
 	pthread_mutex_unlock(&p->recalls);
