@@ -52,7 +52,7 @@ pipe()
 {
 	input=$1
 	shift
-	"$filepipe" "$@" "$input" "$tmp/output" >"$tmp/report" 2>"$tmp/err" ||
+	timeout 120 "$filepipe" "$@" "$input" "$tmp/output" >"$tmp/report" 2>"$tmp/err" ||
 		bad "$input $*: exit $?"
 	compare "$input"
 }
