@@ -115,8 +115,7 @@ record_refused(struct lane_end *e, uint64_t record)
 	    ledger_holds(&p->ledger, slot, e->attachment->holder) &&
 	    record_ahead(record, ledger_word(&p->ledger, slot).version) == 0)
 		return;
-	/* The client named it by the whole version, which is near the slot's.
-	 */
+	/* The client's own version of it is near the slot's. */
 	version = ledger_word(&p->ledger, slot).version;
 	version += (uint64_t)(int64_t)record_ahead(record, version);
 	store_relaxed(&h->refused[e->refused_tail++ % LANE_REFUSED],

@@ -238,11 +238,7 @@ int pool_recall(struct attachment *, uint64_t ref, unsigned most);
  */
 void pool_take_back(struct attachment *, uint32_t slot, uint32_t now);
 
-/*
- * For grants ahead: a free slot, to be granted to the attachment at once;
- * false: there is none. And how many may be granted so without hurting others.
- */
-bool pool_take(struct attachment *, uint32_t *slot);
+/* How many slots may be granted ahead without hurting others. */
 uint32_t pool_spare(const struct attachment *);
 /* The slot under this ref, granted and not used, is free again: 1, or 0: it is
  * not held under it. */
