@@ -113,6 +113,21 @@ attachment_blank(struct pool *p, uid_t uid, unsigned holder)
 	return NULL;
 }
 
+/* As it was blank. */
+static void
+attachment_drop(struct attachment *a)
+{
+	account_put(a->account);
+	free(a->stakes);
+	free(a);
+}
+
+static struct ledger_attachment *
+entry_of(const struct attachment *a)
+{
+	return &a->pool->ledger.attachments[a->holder - 1];
+}
+
 int
 attachment_resize(struct attachment *a, uint32_t segments_max)
 {
@@ -131,27 +146,44 @@ attachment_free(struct attachment *a)
 {
 	struct pool *p = a->pool;
 
+	/* First: a lane that nobody is said to have is swept at a start. */
+	entry_of(a)->state = LEDGER_NOBODY;
+	compiler_barrier();
 	lane_unlink(a->lane);
 	lane_close(a->lane);
-	p->ledger.attachments[a->holder - 1] =
-	    (struct ledger_attachment){.state = LEDGER_NOBODY};
 	p->attachments[a->holder - 1] = NULL;
-	account_put(a->account);
-	free(a->stakes);
-	free(a);
+	attachment_drop(a);
 }
 
+/* The state comes last: what has none means nothing. */
 static void
-ledger_enter(const struct attachment *a, enum ledger_holder state)
+ledger_enter(const struct attachment *a, enum ledger_holder state, uint32_t tag)
 {
-	struct ledger_attachment *l =
-	    &a->pool->ledger.attachments[a->holder - 1];
+	struct ledger_attachment *l = entry_of(a);
 
-	*l = (struct ledger_attachment){.state = state,
+	*l = (struct ledger_attachment){.state = LEDGER_NOBODY,
 	    .uid = a->account->uid,
-	    .rights = 1u | (unsigned)a->write << 1};
+	    .rights = 1u | (unsigned)a->write << 1,
+	    .number = a->number,
+	    .tag = tag,
+	    .segments = a->segments_seen};
 	if (a->client != NULL)
 		client_identify(a->client, l);
+	compiler_barrier();
+	l->state = state;
+}
+
+uint32_t
+attachment_tag(const struct attachment *a)
+{
+	return entry_of(a)->tag;
+}
+
+void
+attachment_extend(struct attachment *a, uint32_t segments)
+{
+	a->segments_seen = segments;
+	entry_of(a)->segments = segments;
 }
 
 /* Whether one more reserve could still be honoured with the pool full. */
@@ -165,10 +197,11 @@ reserve_fits(const struct pool *p)
 
 int
 attachment_new(struct attachment **out, struct pool *p, struct client *client,
-    bool write, char *why, size_t len)
+    bool write, uint32_t tag, char *why, size_t len)
 {
 	unsigned holder = free_holder(p, 1, p->conf.max_clients + 1);
 	struct attachment *a;
+	int err;
 
 	*out = NULL;
 	why[0] = '\0';
@@ -191,13 +224,20 @@ attachment_new(struct attachment **out, struct pool *p, struct client *client,
 	a = attachment_blank(p, client_uid(client), holder);
 	if (a == NULL)
 		return -ENOMEM;
-	a->client = client;
 	a->write = write;
 	a->segments_seen = p->segments_max;
+	err = mirror_create(a);
+	if (err == 0)
+		err = client_attach(client, a, tag);
+	if (err != 0) {
+		attachment_drop(a);
+		return err;
+	}
+	a->since = ++p->attached_total;
 	p->attachments[holder - 1] = a;
 	p->clients++;
 	p->owed += attachment_owed(a);
-	ledger_enter(a, LEDGER_LIVE);
+	ledger_enter(a, LEDGER_LIVE, tag);
 	*out = a;
 	lanes_tune(p);
 	segments_grow(p);
@@ -224,7 +264,7 @@ orphanage(struct attachment *sender)
 		return NULL;
 	p->attachments[holder - 1] = a;
 	account->orphans = a;
-	ledger_enter(a, LEDGER_ORPHANS);
+	ledger_enter(a, LEDGER_ORPHANS, 0);
 	return a;
 }
 
@@ -306,6 +346,7 @@ unset_quarantine(struct attachment *a)
 {
 	unsigned bit = a->holder - 1;
 
+	a->quarantined = false;
 	a->pool->quarantined_row[bit / 64] &= ~(UINT64_C(1) << bit % 64);
 }
 
@@ -353,9 +394,9 @@ attachment_end(struct attachment *a)
 	a->ended = pool_now();
 	PROBE3(slabd, reclaim, p->conf.name, a->holder, a->held);
 	each_stake(a, abandon);
+	p->owed -= attachment_owed(a);
 	if (a->quarantined)
 		unset_quarantine(a);
-	p->owed -= attachment_owed(a);
 	p->clients--;
 	attachment_free(a);
 	lanes_tune(p);
@@ -367,23 +408,12 @@ attachment_end(struct attachment *a)
 void
 attachment_forget(struct attachment *a)
 {
-	struct waiter *w;
-
-	while ((w = TAILQ_FIRST(&a->waiters)) != NULL) {
-		TAILQ_REMOVE(&a->waiters, w, entry);
-		free(w);
-	}
-	while ((w = TAILQ_FIRST(&a->flushes)) != NULL) {
-		TAILQ_REMOVE(&a->flushes, w, entry);
-		free(w);
-	}
+	waiters_forget(a);
 	if (a->pool->daemon->force)
 		lane_unlink(a->lane);
 	lane_close(a->lane);
 	a->pool->attachments[a->holder - 1] = NULL;
-	account_put(a->account);
-	free(a->stakes);
-	free(a);
+	attachment_drop(a);
 }
 
 static void
@@ -398,23 +428,110 @@ recount(struct attachment *a, uint32_t slot)
 	a->pool->count[pool_class(a->pool, slot)]++;
 }
 
+static void
+set_quarantine(struct attachment *a)
+{
+	unsigned bit = a->holder - 1;
+
+	a->quarantined = true;
+	a->pool->quarantined_row[bit / 64] |= UINT64_C(1) << bit % 64;
+}
+
+/* Its slots count otherwise from now on. */
+static void
+set_aside(struct attachment *a)
+{
+	if (a->quarantined)
+		return;
+	each_stake(a, uncount);
+	a->pool->owed -= attachment_owed(a);
+	set_quarantine(a);
+	each_stake(a, recount);
+}
+
 void
 attachment_quarantine(struct attachment *a)
 {
-	struct pool *p = a->pool;
-	unsigned bit = a->holder - 1;
-
 	waiters_end(a, -ECANCELED);
 	read_last_words(a);
 	/* What it writes from now on is nobody's business. */
 	lane_unlink(a->lane);
 	lane_close(a->lane);
-	each_stake(a, uncount);
-	p->owed -= attachment_owed(a);
-	a->quarantined = true;
-	p->quarantined_row[bit / 64] |= UINT64_C(1) << bit % 64;
-	each_stake(a, recount);
-	ledger_enter(a, LEDGER_QUARANTINED);
+	set_aside(a);
+	ledger_enter(a, LEDGER_QUARANTINED, 0);
 	/* It may have stood first in the queue. */
-	waiters_serve(p);
+	waiters_serve(a->pool);
+}
+
+void
+attachment_away(struct attachment *a)
+{
+	waiters_forget(a);
+	if (a->lane != NULL)
+		lane_silence(a->lane);
+	set_aside(a);
+	waiters_serve(a->pool);
+}
+
+void
+attachment_back(struct attachment *a)
+{
+	each_stake(a, uncount);
+	unset_quarantine(a);
+	a->pool->owed += attachment_owed(a);
+	each_stake(a, recount);
+}
+
+static struct attachment *
+recover_orphans(struct pool *p, uid_t uid, unsigned holder)
+{
+	struct attachment *a = attachment_blank(p, uid, holder);
+
+	if (a != NULL)
+		a->account->orphans = a;
+	return a;
+}
+
+static struct attachment *
+recover_client(
+    struct pool *p, const struct ledger_attachment *l, unsigned holder)
+{
+	struct attachment *a = attachment_blank(p, l->uid, holder);
+
+	if (a == NULL)
+		return NULL;
+	a->mirror = ledger_mirror(&p->ledger, holder);
+	a->write = (l->rights & 2) != 0;
+	a->segments_seen =
+	    l->segments < p->segments_max ? l->segments : p->segments_max;
+	a->number = l->number;
+	a->lane_lost = l->lane != 0;
+	if (client_recover(p->daemon, l, a) != 0) {
+		attachment_drop(a);
+		return NULL;
+	}
+	set_quarantine(a);
+	a->since = ++p->attached_total;
+	p->clients++;
+	return a;
+}
+
+int
+attachment_recover(struct pool *p, unsigned holder)
+{
+	const struct ledger_attachment *l = &p->ledger.attachments[holder - 1];
+	bool orphans = l->state == LEDGER_ORPHANS;
+	struct attachment *a;
+
+	if (l->state == LEDGER_NOBODY)
+		return 0;
+	if (l->state > LEDGER_ORPHANS ||
+	    orphans != (holder > p->conf.max_clients))
+		return -EUCLEAN;
+	a = orphans ? recover_orphans(p, l->uid, holder)
+		    : recover_client(p, l, holder);
+	if (a == NULL)
+		return -ENOMEM;
+	p->attachments[holder - 1] = a;
+	return 0;
 }

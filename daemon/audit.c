@@ -192,7 +192,8 @@ pool_audit(const struct pool *p, char *why, size_t len)
 	uint64_t size;
 	int err = region_size(&p->region, &size);
 
-	if (err == 0 && size != p->region.bytes)
+	if (err == 0 && p->region.kind == REGION_POSIX &&
+	    size != p->region.bytes)
 		return contradiction(&t,
 		    "its region has %llu bytes instead of %llu: a client has "
 		    "changed it",

@@ -12,6 +12,13 @@
 
 #define WORD_BYTES UINT64_C(8)
 
+static void
+object_name(const struct pool *p, char *name, size_t size)
+{
+	snprintf(name, size, "%s%s.claims", p->daemon->instance.prefix,
+	    p->conf.name);
+}
+
 int
 claims_create(struct pool *p)
 {
@@ -19,12 +26,31 @@ claims_create(struct pool *p)
 	char name[REGION_NAME_MAX];
 	int err;
 
-	snprintf(name, sizeof(name), "%s%s.claims", p->daemon->instance.prefix,
-	    p->conf.name);
+	object_name(p, name, sizeof(name));
 	/* Sparse: room for any resize there may be. */
-	err = region_create(&c->region, name, REF_SLOTS_MAX * WORD_BYTES);
+	err = region_create(
+	    &c->region, name, REF_SLOTS_MAX * WORD_BYTES, pool_kind(&p->conf));
 	if (err == 0)
 		err = guard_map(&c->guard, c->region.fd, c->region.bytes);
+	c->words = c->guard.at;
+	return err;
+}
+
+int
+claims_find(struct pool *p)
+{
+	struct claims *c = &p->claims;
+	char name[REGION_NAME_MAX];
+	uint64_t bytes = REF_SLOTS_MAX * WORD_BYTES;
+	int err;
+
+	object_name(p, name, sizeof(name));
+	err = region_open(&c->region, name);
+	if (err != 0)
+		return err;
+	/* Shorter, it was cut: as good as if that happened now. */
+	err = guard_map(&c->guard, c->region.fd, bytes);
+	c->region.bytes = bytes;
 	c->words = c->guard.at;
 	return err;
 }

@@ -31,6 +31,8 @@ struct claims {
 
 /* 0 or -errno. */
 int claims_create(struct pool *);
+/* Those that a daemon before us has made. 0 or -errno. */
+int claims_find(struct pool *);
 /* Unmaps and closes; with claims_unlink() before the name goes too. */
 void claims_close(struct pool *);
 void claims_unlink(struct pool *);

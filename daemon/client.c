@@ -18,11 +18,21 @@
 #include "daemon.h"
 #include "event.h"
 #include "log.h"
+#include "lanes.h"
 #include "ledger.h"
 #include "pool.h"
 
-/* How often to look whether an ended client's descriptors were read. */
+/* How often to look whether an ended client's descriptors were read, */
 #define UNREAD_LOOK_MS 1000u
+/* and whether one whose process cannot be seen still is there. */
+#define AWAY_LOOK_MS 1000u
+/*
+ * The number of an attachment is its place among the client's, and above it
+ * some of the tag of its ATTACH: a DETACH that is sent again to a successor
+ * must not meet another attachment in that place.
+ */
+#define NUMBER_PLACE	 0xffffu
+#define NUMBER_TAG_SHIFT 16
 
 uid_t
 client_uid(const struct client *c)
@@ -60,39 +70,65 @@ client_identify(const struct client *c, struct ledger_attachment *l)
 	l->session = c->session;
 	l->token = c->token;
 	l->start_time = c->peer.start_time;
+	l->pids = c->daemon->pids;
+	/* Who closed its connection does not come back. */
+	if (c->state == CLIENT_QUARANTINED)
+		l->session = l->token = 0;
 }
 
 struct attachment *
 client_attachment(const struct client *c, uint32_t number)
 {
-	return number > 0 && number <= c->nattachments
-		   ? c->attachments[number - 1]
-		   : NULL;
+	uint32_t place = number & NUMBER_PLACE;
+	struct attachment *a = NULL;
+
+	if (place > 0 && place <= c->nattachments)
+		a = c->attachments[place - 1];
+	return a != NULL && a->number == number ? a : NULL;
 }
 
-uint32_t
-client_attach(struct client *c, struct attachment *a)
+/* Place `i` of its attachments is there. */
+static int
+make_place(struct client *c, uint32_t i)
 {
 	struct attachment **grown;
+
+	if (i < c->nattachments)
+		return 0;
+	grown = reallocarray(c->attachments, i + 1, sizeof(*grown));
+	if (grown == NULL)
+		return -ENOMEM;
+	c->attachments = grown;
+	while (c->nattachments <= i)
+		c->attachments[c->nattachments++] = NULL;
+	return 0;
+}
+
+int
+client_attach(struct client *c, struct attachment *a, uint32_t tag)
+{
 	uint32_t i = 0;
 
 	while (i < c->nattachments && c->attachments[i] != NULL)
 		i++;
-	if (i == c->nattachments) {
-		grown = reallocarray(c->attachments, i + 1, sizeof(*grown));
-		if (grown == NULL)
-			return 0;
-		c->attachments = grown;
-		c->nattachments++;
-	}
+	if (i == NUMBER_PLACE || make_place(c, i) != 0)
+		return -ENOMEM;
 	c->attachments[i] = a;
-	return i + 1;
+	a->number = tag << NUMBER_TAG_SHIFT | (i + 1);
+	a->client = c;
+	return 0;
+}
+
+bool
+client_is_choked(const struct client *c)
+{
+	return !TAILQ_EMPTY(&c->queue);
 }
 
 void
 client_detach(struct client *c, uint32_t number)
 {
-	c->attachments[number - 1] = NULL;
+	c->attachments[(number & NUMBER_PLACE) - 1] = NULL;
 }
 
 static bool
@@ -199,7 +235,8 @@ static void
 client_free(struct client *c)
 {
 	TAILQ_REMOVE(&c->daemon->clients, c, entry);
-	daemon_dismiss(c->daemon, c->peer.uid);
+	if (!c->uncounted)
+		daemon_dismiss(c->daemon, c->peer.uid);
 	close_socket(c);
 	if (c->fd >= 0)
 		close(c->fd);
@@ -227,6 +264,33 @@ quarantine(struct client *c)
 			attachment_quarantine(c->attachments[i]);
 }
 
+/* Who cannot be seen to end is looked for. */
+static void
+watch_over(struct client *c)
+{
+	if (c->death == NULL)
+		timer_start(c->deadline, AWAY_LOOK_MS);
+}
+
+/* Without its socket, but all the rest stays: it may come back. */
+static void
+go_away(struct client *c)
+{
+	close_socket(c);
+	timer_stop(c->deadline);
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+	c->fd_replies = 0;
+	c->waiters = 0;
+	c->state = CLIENT_AWAY;
+	c->ending = c->fresh = false;
+	for (uint32_t i = 0; i < c->nattachments; i++)
+		if (c->attachments[i] != NULL)
+			attachment_away(c->attachments[i]);
+	watch_over(c);
+}
+
 void
 client_detach_all(struct client *c)
 {
@@ -245,6 +309,10 @@ client_end(struct client *c, bool goodbye)
 {
 	/* No callback may find the client half gone. */
 	c->ending = true;
+	if (!goodbye && c->fresh && !c->failed && peer_alive(c->peer.pidfd)) {
+		go_away(c);
+		return;
+	}
 	if (!goodbye && client_is_attached(c) && c->death != NULL &&
 	    peer_alive(c->peer.pidfd)) {
 		if (c->state != CLIENT_QUARANTINED)
@@ -282,9 +350,11 @@ client_fail(struct client *c, const char *why)
 	/* One limit for all: to connect anew is cheap. */
 	if (log_allowed(&limit))
 		log_warn("client", "%s %s: disconnected", who, why);
-	c->ending = true;
+	c->ending = c->failed = true;
 	if (c->watch != NULL)
 		watch_wake(c->watch, WATCH_CLOSED);
+	else
+		timer_start(c->deadline, 0);
 }
 
 static ssize_t
@@ -434,6 +504,10 @@ flush_queue(struct client *c)
 		drop_first(c);
 	}
 	set_mask(c);
+	/* Its waiting requests may be served again. */
+	for (uint32_t i = 0; i < c->nattachments; i++)
+		if (c->attachments[i] != NULL)
+			waiters_resume(c->attachments[i]);
 	return true;
 }
 
@@ -505,6 +579,86 @@ read_turn(struct client *c, bool closed)
 		client_end(c, false);
 }
 
+static void client_died(void *, unsigned);
+
+/* Whether its process is gone, as far as its lanes can tell. */
+static bool
+has_let_go(const struct client *c)
+{
+	const struct attachment *a;
+	bool lanes = false;
+
+	for (uint32_t i = 0; i < c->nattachments; i++) {
+		a = c->attachments[i];
+		if (a == NULL || a->lane == NULL)
+			continue;
+		if (lane_is_locked(a->lane))
+			return false;
+		lanes = true;
+	}
+	return lanes;
+}
+
+/* Attachments that their client has done with in our absence. */
+static void
+end_parted(struct client *c)
+{
+	struct attachment *a;
+
+	for (uint32_t i = 0; i < c->nattachments; i++) {
+		a = c->attachments[i];
+		if (a == NULL || a->lane == NULL || !lane_said_goodbye(a->lane))
+			continue;
+		c->attachments[i] = NULL;
+		attachment_end(a);
+	}
+}
+
+/* Its process, to hear of its end; what failed before is tried again. */
+static void
+find_process(struct client *c)
+{
+	struct peer found;
+
+	if (c->peer.pid == 0 || c->death != NULL || c->ended)
+		return;
+	c->ended = peer_find(&found, c->peer.pid, c->peer.uid,
+		       c->peer.start_time) == -ESRCH;
+	if (c->ended || found.pidfd < 0)
+		return;
+	if (found.start_time == 0)
+		found.start_time = c->peer.start_time;
+	peer_free(&c->peer);
+	c->peer = found;
+	if (watch_new(&c->death, c->daemon->loop, found.pidfd, WATCH_READ,
+		LOOP_CLIENT, client_died, c) != 0)
+		c->death = NULL;
+}
+
+/* Of one that is away: what there is to be ended is. */
+static void
+look_after(struct client *c)
+{
+	bool gone;
+
+	find_process(c);
+	gone = c->ended || (c->peer.pidfd >= 0 ? !peer_alive(c->peer.pidfd)
+					       : has_let_go(c));
+
+	/* Its lane is no lane any more: nothing of it is read. */
+	if (c->failed && !gone) {
+		c->ending = false;
+		quarantine(c);
+		return;
+	}
+	if (!gone)
+		end_parted(c);
+	if (gone || !client_is_attached(c))
+		client_end(c, true);
+	else
+		watch_over(c);
+}
+
 static void
 client_ready(void *arg, unsigned what)
 {
@@ -536,6 +690,10 @@ client_deadline(void *arg)
 	struct client *c = arg;
 	bool over = c->state == CLIENT_GONE || c->state == CLIENT_QUARANTINED;
 
+	if (c->state == CLIENT_AWAY) {
+		look_after(c);
+		return;
+	}
 	if (over && close_socket(c) && c->state == CLIENT_GONE)
 		client_free(c);
 	if (over)
@@ -635,6 +793,125 @@ client_accept(struct daemon *d, int fd)
 		return;
 	}
 	timer_start(c->deadline, d->conf->handshake_seconds * 1000);
+}
+
+static struct client *
+find_away(const struct daemon *d, const struct ledger_attachment *l)
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &d->clients, entry)
+		if (l->session != 0 && c->session == l->session &&
+		    c->token == l->token)
+			break;
+	return c;
+}
+
+static struct client *
+make_away(struct daemon *d, const struct ledger_attachment *l)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return NULL;
+	*c = (struct client){.daemon = d,
+	    .id = ++d->client_ids,
+	    .state = l->session != 0 ? CLIENT_AWAY : CLIENT_QUARANTINED,
+	    .fd = -1,
+	    .session = l->session,
+	    .token = l->token,
+	    .uncounted = true,
+	    .connected_ms = loop_now_ms()};
+	TAILQ_INIT(&c->queue);
+	TAILQ_INSERT_TAIL(&d->clients, c, entry);
+	/* Pids of another namespace say nothing here. */
+	c->peer = (struct peer){.pidfd = -1,
+	    .uid = l->uid,
+	    .pid = l->pids == d->pids && d->pids != 0 ? (pid_t)l->pid : 0,
+	    .start_time = l->start_time};
+	if (timer_new(&c->deadline, d->loop, client_deadline, c) == 0)
+		return c;
+	client_free(c);
+	return NULL;
+}
+
+int
+client_recover(
+    struct daemon *d, const struct ledger_attachment *l, struct attachment *a)
+{
+	uint32_t place = a->number & NUMBER_PLACE;
+	struct client *c = find_away(d, l);
+
+	if (place == 0)
+		return -EUCLEAN;
+	if (c == NULL)
+		c = make_away(d, l);
+	if (c == NULL || make_place(c, place - 1) != 0)
+		return -ENOMEM;
+	if (c->attachments[place - 1] != NULL)
+		return -EUCLEAN;
+	c->attachments[place - 1] = a;
+	a->client = c;
+	return 0;
+}
+
+void
+clients_settle(struct daemon *d)
+{
+	struct client *c, *next;
+
+	for (c = TAILQ_FIRST(&d->clients); c != NULL; c = next) {
+		next = TAILQ_NEXT(c, entry);
+		look_after(c);
+	}
+}
+
+/* The same process, as far as both times could be seen. */
+static bool
+is_same(const struct peer *a, const struct peer *b)
+{
+	return a->uid == b->uid &&
+	       (a->pid == 0 || b->pid == 0 ||
+		   (a->pid == b->pid && a->start_time == b->start_time));
+}
+
+static struct client *
+find_session(const struct client *but, uint64_t session, uint64_t token)
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &but->daemon->clients, entry)
+		if (c != but && c->session == session && c->token == token &&
+		    (c->state == CLIENT_AWAY || c->state == CLIENT_READY) &&
+		    !c->failed && is_same(&c->peer, &but->peer))
+			break;
+	return session == 0 ? NULL : c;
+}
+
+bool
+client_resume(struct client *c, uint64_t session, uint64_t token)
+{
+	struct client *old = find_session(c, session, token);
+
+	if (old == NULL)
+		return false;
+	if (old->state == CLIENT_READY)
+		go_away(old);
+	c->session = session;
+	c->token = token;
+	c->fresh = true;
+	free(c->attachments);
+	c->attachments = old->attachments;
+	c->nattachments = old->nattachments;
+	old->attachments = NULL;
+	old->nattachments = 0;
+	for (uint32_t i = 0; i < c->nattachments; i++)
+		if (c->attachments[i] != NULL) {
+			c->attachments[i]->client = c;
+			attachment_back(c->attachments[i]);
+		}
+	client_free(old);
+	return true;
 }
 
 void

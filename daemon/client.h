@@ -2,16 +2,24 @@
  * A client: one connection, and what it has attached.
  *
  *	NEW --hello--> READY --bye, or the process ended--> gone
- *	                 |
- *	                 +--socket closed, process alive--> QUARANTINED
- *	                                                        |
- *	                        gone <--the process ended-------+
+ *	                ^ |
+ *	        resumed | +--socket closed, process alive--> QUARANTINED
+ *	                |                                        |
+ *	              AWAY             gone <--the process ended-+
+ *	                |                              |
+ *	                +------------------------------+
  *
  * A client ends at the first of: goodbye, hang-up, its process's end, a message
  * no library sends, too little reading. What it held is free again, what it
  * sent becomes an orphan; only when the socket closes under a process that
  * lives on, its slots are set aside until that ends, since it may still write
  * to them.
+ *
+ * AWAY is who had attached pools when a daemon before us was killed or stopped,
+ * and has not come back yet. It is not waited for and not given up: its lanes
+ * are read, its slots set aside, until it resumes its session or its process is
+ * known to have ended. A new connection that resumes a session takes over all
+ * of it, the old one's place included.
  *
  * A client is never freed while somebody up the stack may be using it: a
  * failure while sending only marks it, and the next round of the loop ends it.
@@ -44,6 +52,7 @@ enum client_state {
 	CLIENT_NEW,
 	CLIENT_READY,
 	CLIENT_QUARANTINED,
+	CLIENT_AWAY,
 	CLIENT_GONE, /* but for descriptors its peer has not read */
 };
 
@@ -86,6 +95,10 @@ struct client {
 	bool guest;	     /* beyond the limits: may not attach */
 	bool deaf;	     /* it hung up: nobody reads answers */
 	bool leaving;	     /* ends once the queue is sent */
+	bool failed;	     /* it was disconnected for what it did */
+	bool fresh;	     /* it has resumed, and asked nothing since */
+	bool uncounted;	     /* it is none of the daemon's connections */
+	bool ended;	     /* its process has, before we came */
 	int documents[CLIENT_UNREAD_FDS]; /* sent, emptied at the deadline */
 	unsigned ndocuments;
 };
@@ -101,6 +114,20 @@ void client_end(struct client *, bool goodbye);
  * is gone already.
  */
 bool client_leave(struct client *);
+/*
+ * The one, away, behind a recovered attachment, found or made: 0 or -errno.
+ * clients_settle() then ends those that have ended, once all pools are there.
+ */
+int client_recover(
+    struct daemon *, const struct ledger_attachment *, struct attachment *);
+void clients_settle(struct daemon *);
+/*
+ * Takes over the session that `token` proves to be this process's; false: there
+ * is none.
+ */
+bool client_resume(struct client *, uint64_t session, uint64_t token);
+/* Messages for it lie unread. */
+bool client_is_choked(const struct client *);
 /* At shutdown: close and free all, and leave the ledgers as they are. */
 void clients_forget(struct daemon *);
 /* Ends it in the next round, and says why. */
@@ -122,8 +149,9 @@ void client_event(
 
 /* The attachment of that number; NULL: none. */
 struct attachment *client_attachment(const struct client *, uint32_t number);
-/* A number for a new attachment, 0: no memory. */
-uint32_t client_attach(struct client *, struct attachment *);
+/* The attachment, which an ATTACH of that tag asked for, becomes its, with a
+ * number. 0 or -ENOMEM. */
+int client_attach(struct client *, struct attachment *, uint32_t tag);
 void client_detach(struct client *, uint32_t number);
 /* Ends all its attachments: what they held is free, what they sent orphaned. */
 void client_detach_all(struct client *);

@@ -58,6 +58,9 @@ _Static_assert(CONFIG_SLOT_SIZE_MAX <= (UINT64_C(1) << 62) / CONFIG_SLOTS_MAX,
 _Static_assert(sizeof(enum config_log_level) == sizeof(unsigned) &&
 		   sizeof(enum config_backing) == sizeof(unsigned),
     "schema_word stores an unsigned");
+_Static_assert(
+    sizeof(uid_t) == sizeof(uint32_t) && sizeof(gid_t) == sizeof(uint32_t),
+    "an id is a uint32_t");
 
 /* The socket */
 
@@ -193,23 +196,22 @@ read_id(struct jsonc *j, enum config_who who, const cJSON *item, uint32_t *id)
 }
 
 static int
-set_group(
-    struct jsonc *j, const struct key *key, const cJSON *item, void *field)
+set_id(struct jsonc *j, const struct key *key, const cJSON *item, void *field)
 {
 	*((bool *)field + key->flag) = true;
-	return read_id(j, CONFIG_GROUP, item, field);
+	return read_id(j, (enum config_who)key->min, item, field);
 }
 
 static bool
-show_group(cJSON *object, const struct key *key, const void *field)
+show_id(cJSON *object, const struct key *key, const void *field)
 {
-	const gid_t *group = field;
+	const uint32_t *id = field;
 
 	return !*((const bool *)field + key->flag) ||
-	       cJSON_AddNumberToObject(object, key->name, *group) != NULL;
+	       cJSON_AddNumberToObject(object, key->name, *id) != NULL;
 }
 
-static const struct type group_type = {set_group, show_group};
+static const struct type id_type = {set_id, show_id};
 
 /* The access list */
 
@@ -460,13 +462,15 @@ static const char *const rights[] = {"r", "rw", NULL};
 #define FLAG(f, field)                                  \
 	.flag = (ptrdiff_t)offsetof(struct config, f) - \
 		(ptrdiff_t)offsetof(struct config, field)
-#define COUNT(lo, hi) .type = &schema_count, .min = (lo), .max = (hi)
+#define ID(who, f, field) .type = &id_type, .min = (who), FLAG(f, field)
+#define COUNT(lo, hi)	  .type = &schema_count, .min = (lo), .max = (hi)
 
 static const struct key config_keys[] = {
     {TOP(socket), .type = &socket_type},
     {TOP(mode), .type = &mode_type},
-    {TOP(group), .type = &group_type, FLAG(has_group, group)},
-    {TOP(admin_group), .type = &group_type, FLAG(has_admin_group, admin_group)},
+    {TOP(user), ID(CONFIG_USER, has_user, user)},
+    {TOP(group), ID(CONFIG_GROUP, has_group, group)},
+    {TOP(admin_group), ID(CONFIG_GROUP, has_admin_group, admin_group)},
     {TOP(max_clients), COUNT(1, 65535)},
     {TOP(max_clients_per_uid), COUNT(1, 65535)},
     {TOP(handshake_seconds), COUNT(1, 3600)},
@@ -494,15 +498,15 @@ static const struct key pool_keys[] = {
     {POOL(min_segments), COUNT(0, CONFIG_SLOTS_MAX)},
     {POOL(max_segments), COUNT(1, CONFIG_SLOTS_MAX)},
     {POOL(backing), .type = &schema_word, .words = backings,
-	.max = CONFIG_BACKING_POSIX},
+	.max = CONFIG_BACKING_HUGETLB},
     {POOL(orphan_seconds), COUNT(0, 86400)},
     {.name = "access", .type = &access_type},
     {POOL(quota), COUNT(0, UINT32_MAX)},
     {POOL(uid_quota), COUNT(0, UINT32_MAX)},
     {POOL(reserve), COUNT(0, CONFIG_SLOTS_MAX)},
     {POOL(max_clients), COUNT(1, CONFIG_POOL_CLIENTS_MAX)},
-    {POOL(prefault), .type = &schema_flag},
-    {POOL(lock), .type = &schema_flag},
+    {POOL(prefault), .type = &schema_flag, .max = 1},
+    {POOL(lock), .type = &schema_flag, .max = 1},
     {.name = NULL},
 };
 static const struct schema pool_schema = {"a pool", pool_keys};

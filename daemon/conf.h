@@ -37,7 +37,9 @@ enum config_log_level {
 
 /* Where a pool's region comes from. */
 enum config_backing {
-	CONFIG_BACKING_POSIX, /* a POSIX shared-memory object */
+	CONFIG_BACKING_POSIX,	/* a POSIX shared-memory object */
+	CONFIG_BACKING_MEMFD,	/* a sealed object without a name */
+	CONFIG_BACKING_HUGETLB, /* the same, of huge pages */
 };
 
 enum config_who {
@@ -68,13 +70,15 @@ struct config_pool {
 	uint32_t uid_quota;   /* slots one user may hold, 0: no limit */
 	uint32_t reserve;     /* slots guaranteed to each client, 0: none */
 	uint32_t max_clients; /* attachments; 1..CONFIG_POOL_CLIENTS_MAX */
-	bool prefault;	      /* always false in this version */
-	bool lock;	      /* always false in this version */
+	bool prefault;	      /* pages are cleared when they are attached */
+	bool lock;	      /* attached segments are never swapped */
 };
 
 struct config {
 	char *socket; /* absolute path, at most CONFIG_SOCKET_MAX bytes */
 	mode_t mode;  /* of the socket; 0..0777 */
+	bool has_user;
+	uid_t user; /* the daemon's, if has_user; read at start alone */
 	bool has_group;
 	gid_t group; /* of the socket, if has_group */
 	bool has_admin_group;

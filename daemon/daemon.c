@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,17 +14,22 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "client.h"
+#include "confine.h"
 #include "daemon.h"
 #include "event.h"
 #include "helper.h"
+#include "lanes.h"
 #include "listener.h"
 #include "log.h"
 #include "notify.h"
+#include "peer.h"
 #include "pool.h"
+#include "store.h"
 
 /* Connections beyond the limits that are kept for administrators. */
 #define GUESTS_MAX 4u
@@ -161,6 +168,20 @@ pools_settled(const struct daemon *d)
 	return true;
 }
 
+/* Nothing but what serving takes, from here on. */
+static void
+confine(const struct daemon *d)
+{
+	struct confine_needs needs = {.config_path = d->config_path,
+	    .socket_path = d->instance.socket_path,
+	    .helper = helper_pid(d->helper)};
+	int err = d->confine ? confine_daemon(&needs) : 0;
+
+	if (err != 0)
+		fatal(EX_OSERR, "cannot confine itself: %s (slabd -U)",
+		    strerror(-err));
+}
+
 /* Nobody is let in before the pools are there. */
 static void
 serve_when_settled(struct daemon *d)
@@ -174,6 +195,7 @@ serve_when_settled(struct daemon *d)
 	if (err != 0)
 		fatal(EX_CANTCREAT, "cannot listen on %s: %s",
 		    d->instance.socket_path, strerror(-err));
+	confine(d);
 	log_info(
 	    NULL, "version %s serves %s", VERSION, d->instance.socket_path);
 	notify_status("serving %s", d->instance.socket_path);
@@ -246,16 +268,72 @@ read_boot_id(uint8_t id[16])
 	}
 }
 
-/* As many descriptors as we may have: clients cost two each. */
+/*
+ * The socket's directory, which belongs to the user we are about to become: lock
+ * and socket are made there.
+ */
 static void
-raise_limits(void)
+make_directory(const struct daemon *d, uid_t uid, gid_t gid)
+{
+	char path[PATH_MAX], *slash;
+
+	snprintf(path, sizeof(path), "%s",
+	    d->socket_path != NULL ? d->socket_path : d->conf->socket);
+	slash = strrchr(path, '/');
+	if (slash == NULL || slash == path)
+		return;
+	*slash = '\0';
+	if (mkdir(path, 0755) == 0 && chown(path, uid, gid) < 0)
+		log_warn(NULL, "%s: %s", path, strerror(errno));
+}
+
+/* The configured one, if we are root: before anything is made. */
+static void
+become_user(const struct daemon *d)
+{
+	const struct config *conf = d->conf;
+	const struct passwd *pw;
+	gid_t gid;
+	int err;
+
+	if (geteuid() != 0 || !conf->has_user || conf->user == 0)
+		return;
+	pw = getpwuid(conf->user);
+	gid = pw != NULL ? pw->pw_gid : (gid_t)conf->user;
+	make_directory(d, conf->user, gid);
+	err = confine_user(conf->user, gid, config_group(conf));
+	if (err != 0)
+		fatal(EX_OSERR, "cannot become user %u: %s",
+		    (unsigned)conf->user, strerror(-err));
+}
+
+static void
+raise_limit(int what, rlim_t to)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
+	if (getrlimit(what, &limit) < 0)
+		return;
+	if (geteuid() == 0 && to > limit.rlim_max)
+		limit.rlim_max = to;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(what, &limit);
+}
+
+/*
+ * As many descriptors as we may have, since clients cost two each; and pools may
+ * want to be locked, which the user we become could not.
+ */
+static void
+raise_limits(const struct config *conf)
+{
+	bool lock = false;
+
+	for (size_t i = 0; i < conf->npools; i++)
+		lock = lock || conf->pools[i].lock;
+	raise_limit(RLIMIT_NOFILE, 0);
+	if (lock)
+		raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY);
 }
 
 static void
@@ -281,6 +359,22 @@ open_instance(struct daemon *d)
 		fatal(EX_CANTCREAT, "%s: %s", path, strerror(-err));
 }
 
+/* Until nobody is at work any more for a daemon that was killed. */
+static void
+guard_instance(struct daemon *d)
+{
+	int err = instance_wait_helper(&d->instance), guard;
+
+	guard = err == 0 ? instance_guard(&d->instance) : err;
+	if (guard >= 0) {
+		err = helper_guard(d->helper, guard);
+		close(guard);
+	} else
+		err = guard;
+	if (err != 0)
+		fatal(EX_OSERR, "segment helper's lock: %s", strerror(-err));
+}
+
 static void
 open_loop(struct daemon *d)
 {
@@ -298,33 +392,127 @@ open_loop(struct daemon *d)
 }
 
 /*
- * What a daemon before us left under this socket's names. The lock is ours, so
- * nobody serves it any more; clients that still map it keep their memory.
+ * What a daemon before us left of a pool that cannot be gone on with. The lock
+ * is ours, so nobody serves it any more; clients that still map it keep their
+ * memory.
  */
 static void
-sweep_leftovers(struct daemon *d)
+remove_leftovers(const struct daemon *d, const char *pool)
 {
-	int n = region_sweep(d->instance.prefix);
+	static const char *const parts[] = {"ledger", "claims", "data"};
+	char name[REGION_NAME_MAX];
 
-	if (n > 0)
-		log_info(
-		    "region", "removed %d objects of an earlier daemon", n);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		snprintf(name, sizeof(name), "%s%s.%s", d->instance.prefix,
+		    pool, parts[i]);
+		region_unlink_stale(name);
+	}
 }
 
+/* The pool as it was, or a new one. */
 static void
-create_pools(struct daemon *d)
+open_pool(struct daemon *d, const struct config_pool *conf)
 {
 	struct pool *p;
 	char why[256];
+	int err = pool_recover(&p, d, conf, why, sizeof(why));
 
-	sweep_leftovers(d);
-	for (size_t i = 0; i < d->conf->npools; i++) {
-		if (pool_create(&p, d, &d->conf->pools[i], why, sizeof(why)) !=
-		    0)
-			fatal(EX_OSERR, "pool %s: %s", d->conf->pools[i].name,
-			    why);
-		TAILQ_INSERT_TAIL(&d->pools, p, entry);
+	if (err == -ESTALE || err == -EUCLEAN)
+		log_warn("pool", "%s: what was left of it cannot be used: %s",
+		    conf->name, why);
+	if (err == -ESTALE || err == -EUCLEAN || err == -ENOENT) {
+		remove_leftovers(d, conf->name);
+		err = pool_create(&p, d, conf, why, sizeof(why));
 	}
+	if (err != 0)
+		fatal(EX_OSERR, "pool %s: %s", conf->name, why);
+	TAILQ_INSERT_TAIL(&d->pools, p, entry);
+}
+
+/* A pool that is not configured any more goes with its last client. */
+static void
+find_retired(void *arg, const char *name)
+{
+	struct config_pool conf = {.slots_per_segment = 1,
+	    .max_segments = 1,
+	    .max_clients = 1,
+	    .orphan_seconds = 10};
+	struct daemon *d = arg;
+	const char *pool = name + strlen(d->instance.prefix);
+	const char *part = strrchr(pool, '.');
+	struct pool *p;
+	char why[256];
+
+	if (part == NULL || strcmp(part, ".ledger") != 0 ||
+	    (size_t)(part - pool) >= sizeof(conf.name))
+		return;
+	memcpy(conf.name, pool, (size_t)(part - pool));
+	if (daemon_pool(d, conf.name) != NULL ||
+	    pool_recover(&p, d, &conf, why, sizeof(why)) != 0)
+		return;
+	log_info("pool", "%s: not configured any more: retired", conf.name);
+	TAILQ_INSERT_TAIL(&d->pools, p, entry);
+	pool_retire(p);
+}
+
+static bool
+is_lane(const struct pool *p, const char *name)
+{
+	const struct lane_end *e;
+
+	LIST_FOREACH (e, &p->lanes, entry)
+		if (strcmp(e->object.name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Whatever belongs to no pool. */
+static void
+remove_unknown(void *arg, const char *name)
+{
+	const struct daemon *d = arg;
+	const struct pool *p;
+
+	TAILQ_FOREACH (p, &d->pools, entry)
+		if (strcmp(p->region.name, name) == 0 ||
+		    strcmp(p->ledger_region.name, name) == 0 ||
+		    strcmp(p->claims.region.name, name) == 0 ||
+		    is_lane(p, name))
+			return;
+	if (region_unlink_stale(name) == 0)
+		log_info(
+		    "region", "%s: removed, it is of no use any more", name);
+}
+
+static void
+drop_if_idle(struct daemon *d)
+{
+	struct pool *p, *next;
+
+	for (p = TAILQ_FIRST(&d->pools); p != NULL; p = next) {
+		next = TAILQ_NEXT(p, entry);
+		if (p->state == POOL_RETIRED && p->clients == 0)
+			daemon_pool_idle(d, p);
+	}
+}
+
+static void
+open_pools(struct daemon *d)
+{
+	struct pool *p;
+
+	for (size_t i = 0; i < d->conf->npools; i++)
+		open_pool(d, &d->conf->pools[i]);
+	region_each(d->instance.prefix, find_retired, d);
+	region_each(d->instance.prefix, remove_unknown, d);
+	store_close_rest();
+	/* All that the dead have published is read before they are buried. */
+	TAILQ_FOREACH (p, &d->pools, entry)
+		lanes_sweep(p);
+	clients_settle(d);
+	drop_if_idle(d);
+	TAILQ_FOREACH (p, &d->pools, entry)
+		segments_start(p);
 }
 
 void
@@ -334,25 +522,33 @@ daemon_start(struct daemon *d, const struct daemon_options *options)
 
 	*d = (struct daemon){.config_path = options->config_path,
 	    .socket_path = options->socket_path,
+	    .confine = options->confine,
 	    .started_ms = loop_now_ms()};
 	TAILQ_INIT(&d->tickets);
 	TAILQ_INIT(&d->clients);
 	TAILQ_INIT(&d->pools);
 	LIST_INIT(&d->users);
+	err = store_receive();
+	if (err != 0)
+		fatal(EX_OSERR, "descriptors of the service manager: %s",
+		    strerror(-err));
 	load_config(d);
-	raise_limits();
+	raise_limits(d->conf);
+	become_user(d);
 	err = helper_start(&d->helper);
 	if (err != 0)
 		fatal(EX_OSERR, "segment helper: %s", strerror(-err));
 	/* After the helper, whose workers must raise their own oom score. */
 	prctl(PR_SET_DUMPABLE, 0);
 	open_instance(d);
+	guard_instance(d);
 	read_boot_id(d->boot_id);
+	d->pids = peer_pid_namespace();
 	if (getrandom(&d->identity, sizeof(d->identity), 0) !=
 	    sizeof(d->identity))
 		fatal(EX_OSERR, "no random numbers");
 	open_loop(d);
-	create_pools(d);
+	open_pools(d);
 	serve_when_settled(d);
 }
 

@@ -43,14 +43,17 @@ struct ticket {
 struct daemon_options {
 	const char *config_path;
 	const char *socket_path; /* NULL: the configuration's */
+	bool confine;		 /* for good: only in a process of its own */
 };
 
 struct daemon {
 	const char *config_path;
 	const char *socket_path;
+	bool confine;
 	struct config *conf;
 	struct instance instance;
 	uint8_t boot_id[16];
+	uint64_t pids;	   /* our pid namespace */
 	uint64_t identity; /* random, new at every start */
 	uint64_t started_ms;
 	struct loop *loop;

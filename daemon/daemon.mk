@@ -12,10 +12,12 @@ platform_sources = \
 	daemon/helper.c daemon/helper.h \
 	daemon/instance.c daemon/instance.h \
 	daemon/listener.c daemon/listener.h \
+	daemon/locked.c daemon/locked.h \
 	daemon/log.c daemon/log.h \
 	daemon/notify.c daemon/notify.h \
 	daemon/peer.c daemon/peer.h \
-	daemon/region.c daemon/region.h
+	daemon/region.c daemon/region.h \
+	daemon/store.c daemon/store.h
 pool_sources = \
 	daemon/attachment.c \
 	daemon/audit.c \
@@ -25,6 +27,7 @@ pool_sources = \
 	daemon/lanes.c daemon/lanes.h \
 	daemon/orphan.c \
 	daemon/parked.c \
+	daemon/recover.c \
 	daemon/run.c \
 	daemon/pool.c daemon/pool.h \
 	daemon/segment.c \
@@ -37,10 +40,15 @@ service_sources = \
 	daemon/reload.c \
 	daemon/request.c
 
-noinst_LTLIBRARIES += daemon/libdaemon.la
+AM_CPPFLAGS += $(SECCOMP_CFLAGS)
+noinst_LTLIBRARIES += daemon/libconfine.la daemon/libdaemon.la
+# By itself: what links it can confine itself, what compiles the rest need not.
+daemon_libconfine_la_SOURCES = daemon/confine.c daemon/confine.h
+daemon_libconfine_la_LIBADD = $(SECCOMP_LIBS)
 daemon_libdaemon_la_SOURCES = $(config_sources) $(platform_sources) \
 	$(pool_sources) $(service_sources)
-daemon_libdaemon_la_LIBADD = lib/libslabformat.la lib/libslabcore.la \
+daemon_libdaemon_la_LIBADD = daemon/libconfine.la \
+	lib/libslabformat.la lib/libslabcore.la \
 	$(EVENT_LIBS) $(CJSON_LIBS)
 
 sbin_PROGRAMS += slabd

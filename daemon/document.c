@@ -24,12 +24,18 @@
 
 #define ROOM_MAX (1 << 26) /* bytes reserved for printing at first */
 
-/* An exhausted memory ends in a shorter text; printing then fails as well. */
-static void
+/* Something had no room in the document being made: there will be none. */
+static bool incomplete;
+
+/* The item, or NULL: it is gone. */
+static cJSON *
 add(cJSON *to, const char *key, cJSON *item)
 {
-	if (item == NULL || !cJSON_AddItemToObjectCS(to, key, item))
-		cJSON_Delete(item);
+	if (item != NULL && cJSON_AddItemToObjectCS(to, key, item))
+		return item;
+	cJSON_Delete(item);
+	incomplete = true;
+	return NULL;
 }
 
 static void
@@ -60,10 +66,7 @@ add_text(cJSON *to, const char *key, const char *text)
 static cJSON *
 add_array(cJSON *to, const char *key)
 {
-	cJSON *array = cJSON_CreateArray();
-
-	add(to, key, array);
-	return array;
+	return add(to, key, cJSON_CreateArray());
 }
 
 static cJSON *
@@ -71,9 +74,11 @@ append_object(cJSON *array)
 {
 	cJSON *object = cJSON_CreateObject();
 
-	if (object != NULL)
-		cJSON_AddItemToArray(array, object);
-	return object;
+	if (cJSON_AddItemToArray(array, object))
+		return object;
+	cJSON_Delete(object);
+	incomplete = true;
+	return NULL;
 }
 
 static cJSON *
@@ -84,6 +89,7 @@ new_document(void)
 	char text[32];
 	struct tm tm;
 
+	incomplete = false;
 	if (root == NULL)
 		return NULL;
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
@@ -95,7 +101,7 @@ new_document(void)
 static char *
 print(cJSON *root, int room)
 {
-	char *text = cJSON_PrintBuffered(root, room, 0);
+	char *text = incomplete ? NULL : cJSON_PrintBuffered(root, room, 0);
 
 	cJSON_Delete(root);
 	return text;
@@ -104,9 +110,8 @@ print(cJSON *root, int room)
 static void
 add_daemon(cJSON *root, const struct daemon *d)
 {
-	cJSON *o = cJSON_CreateObject();
+	cJSON *o = add(root, "daemon", cJSON_CreateObject());
 
-	add(root, "daemon", o);
 	add_text(o, "version", VERSION);
 	add_u64(o, "pid", (uint64_t)getpid());
 	add_u64(o, "uptime_seconds", (loop_now_ms() - d->started_ms) / 1000);
@@ -183,6 +188,24 @@ add_pool(cJSON *pools, const struct pool *p)
 	add_segments(o, p);
 }
 
+static const char *
+client_state(const struct client *c)
+{
+	switch (c->state) {
+	case CLIENT_NEW:
+		return "new";
+	case CLIENT_READY:
+		return "ready";
+	case CLIENT_QUARANTINED:
+		return "quarantined";
+	case CLIENT_AWAY:
+		return "away";
+	case CLIENT_GONE:
+		return "gone";
+	}
+	return "";
+}
+
 static void
 add_client(cJSON *clients, const struct client *c)
 {
@@ -195,6 +218,7 @@ add_client(cJSON *clients, const struct client *c)
 	add_u64(o, "uid", c->peer.uid);
 	add_text(o, "comm", c->peer.comm);
 	add_text(o, "label", c->label);
+	add_text(o, "state", client_state(c));
 	add_u64(
 	    o, "connected_seconds", (loop_now_ms() - c->connected_ms) / 1000);
 	pools = add_array(o, "pools");
@@ -251,9 +275,11 @@ document_stats(struct daemon *d)
 static const char *
 holder_state(const struct attachment *a)
 {
-	return a->client == NULL ? "orphans"
-	       : a->quarantined	 ? "quarantined"
-				 : "attached";
+	if (a->client == NULL)
+		return "orphans";
+	if (!a->quarantined)
+		return "attached";
+	return a->client->state == CLIENT_AWAY ? "away" : "quarantined";
 }
 
 static void
@@ -355,8 +381,10 @@ add_findings(cJSON *holders, const struct survey *s)
 
 	for (unsigned h = 0; h < p->ledger.geometry.attachments_max; h++) {
 		f = &s->of[h];
-		if (f->segments == NULL)
+		if (f->segments == NULL) {
+			cJSON_Delete(f->slots);
 			continue;
+		}
 		o = append_object(holders);
 		add_identity(o, p->attachments[h]);
 		add_tenths(o, "oldest_seconds", f->oldest);
@@ -397,6 +425,7 @@ document_config(struct daemon *d)
 {
 	cJSON *root = config_to_json(d->conf);
 
+	incomplete = false;
 	return root != NULL ? print(root, 4096) : NULL;
 }
 

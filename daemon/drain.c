@@ -75,11 +75,11 @@ operate(struct attachment *a, uint64_t record, uint64_t ref)
 }
 
 enum outcome
-record_apply(struct lane_end *e, uint64_t record)
+record_apply(struct lane_end *e, uint64_t index, uint64_t record)
 {
 	struct attachment *a = e->attachment;
 	struct place at;
-	uint64_t version;
+	uint64_t version, ref;
 	int32_t ahead;
 
 	/* Where no segment is there are no words to look at. */
@@ -95,9 +95,10 @@ record_apply(struct lane_end *e, uint64_t record)
 		pool_reject(a);
 		return RECORD_REFUSED;
 	}
-	return operate(a, record, record_ref(record, version)) < 0
-		   ? RECORD_REFUSED
-		   : RECORD_APPLIED;
+	ref = record_ref(record, version);
+	ledger_intend(
+	    &a->pool->ledger, &a->mirror->record, 1 + index, ref, a->holder);
+	return operate(a, record, ref) < 0 ? RECORD_REFUSED : RECORD_APPLIED;
 }
 
 void
@@ -125,35 +126,71 @@ record_refused(struct lane_end *e, uint64_t record)
 	e->refused = true;
 }
 
-/* Bits beyond the head that were done early, up to the first that is not. */
-static uint64_t
-skip_done(struct lane_end *e, uint64_t head)
+/* Where the bit of record `index` is. */
+static uint64_t *
+bit_of(const struct lane_end *e, uint64_t index, uint64_t *bit)
 {
-	uint32_t mask = e->lane.geometry.records - 1;
+	uint64_t place = index & (e->lane.geometry.records - 1);
 
-	while (head < e->read) {
-		uint64_t *word = &e->done[(head & mask) / 64];
-		uint64_t bit = UINT64_C(1) << (head & mask) % 64;
+	*bit = UINT64_C(1) << place % 64;
+	return &e->done[place / 64];
+}
 
-		if ((*word & bit) == 0)
-			break;
+static bool
+is_done(const struct lane_end *e, uint64_t index)
+{
+	uint64_t bit;
+
+	return e->early > 0 && (*bit_of(e, index, &bit) & bit) != 0;
+}
+
+static void
+clear_bits(struct lane_end *e, uint64_t from, uint64_t to)
+{
+	uint64_t bit, *word;
+
+	for (; from != to; from++) {
+		word = bit_of(e, from, &bit);
+		e->early -= (*word & bit) != 0;
 		*word &= ~bit;
-		head++;
 	}
-	return head;
+}
+
+/*
+ * The head moves on, over bits as well, which are the next round's from then
+ * on: a successor must not take old ones for those.
+ */
+static void
+move_head(struct lane_end *e, uint64_t to)
+{
+	struct ledger_mirror *m = e->mirror;
+	uint64_t from = m->record_head;
+
+	while (to < e->read && is_done(e, to))
+		to++;
+	m->clearing = 1 + from;
+	compiler_barrier();
+	m->record_head = to;
+	compiler_barrier();
+	clear_bits(e, from, to);
+	compiler_barrier();
+	m->clearing = 0;
 }
 
 void
 record_done(struct lane_end *e, uint64_t index)
 {
-	uint32_t place = (uint32_t)index & (e->lane.geometry.records - 1);
+	uint64_t bit, *word;
 
-	if (index != e->mirror->record_head)
-		e->done[place / 64] |= UINT64_C(1) << place % 64;
-	else if (e->parked == 0)
+	if (index != e->mirror->record_head) {
+		word = bit_of(e, index, &bit);
+		*word |= bit;
+		e->early++;
+	} else if (e->early == 0)
 		e->mirror->record_head = index + 1;
 	else
-		e->mirror->record_head = skip_done(e, index + 1);
+		move_head(e, index + 1);
+	ledger_intent_end(&e->mirror->record);
 }
 
 /* What comes of the record read last. */
@@ -177,13 +214,20 @@ take(struct lane_end *e, bool park)
 	bool behind = parked_before(e, record);
 	enum outcome outcome = RECORD_AHEAD;
 
+	if (is_done(e, index)) {
+		e->read++;
+		if (index == e->mirror->record_head)
+			move_head(e, index + 1);
+		return true;
+	}
+
 	if (!is_well_formed(a->pool, record)) {
 		lane_breach(e, "published a record that is none");
 		e->end = e->read;
 		return false;
 	}
 	if (!behind)
-		outcome = record_apply(e, record);
+		outcome = record_apply(e, index, record);
 	if (outcome == RECORD_AHEAD && !behind && !park)
 		return false;
 	e->read++;
@@ -226,7 +270,8 @@ lane_drain(struct lane_end *e, bool park)
 	uint64_t from = e->read;
 
 	while (e->read != e->end) {
-		if (parking_empty(e->attachment->pool->parking))
+		if (e->early == 0 &&
+		    parking_empty(e->attachment->pool->parking))
 			lane_take_run(e);
 		if (e->read == e->end || !take(e, park))
 			break;
@@ -234,6 +279,81 @@ lane_drain(struct lane_end *e, bool park)
 	}
 	check_guard(e);
 	return e->read != from;
+}
+
+/*
+ * Whether the ledger shows what the record at the head would do. Runs leave no
+ * intent: of the last record of one the slot's word was stored, and the head
+ * perhaps was not. (To pass over one that only looks like that does no harm: it
+ * would have been refused.)
+ */
+static bool
+is_shown(const struct lane_end *e, uint64_t record)
+{
+	const struct pool *p = e->attachment->pool;
+	struct ledger_word w;
+	struct place at;
+	int32_t ahead;
+
+	if (!is_well_formed(p, record) || ref_shared(record) ||
+	    !place_of(p, ref_slot(record), &at))
+		return false;
+	w = ledger_unpack(place_word(&at));
+	ahead =
+	    record_ahead(record, ledger_version(&p->ledger, place_word(&at)));
+	switch (record_operation(record)) {
+	case LANE_FREE:
+		return ahead == 0 && w.state == LEDGER_FREE;
+	case LANE_SEND:
+		return ahead == -1 && w.state == LEDGER_IN_FLIGHT &&
+		       w.holder == e->attachment->holder;
+	case LANE_RECEIVE:
+		return ahead == 0 && w.state == LEDGER_HELD &&
+		       w.holder == e->attachment->holder;
+	}
+	return false;
+}
+
+/* What was done to a slot for a record, and not noted with the record. */
+static void
+finish_record(struct lane_end *e)
+{
+	const struct pool *p = e->attachment->pool;
+	const struct ledger_intent *i = &e->mirror->record;
+	uint64_t index = i->key - 1;
+
+	if (i->key == 0)
+		return;
+	if (index >= e->mirror->record_head && !is_done(e, index) &&
+	    pool_slot_attached(p, ref_slot(i->ref)) &&
+	    ledger_intent_met(&p->ledger, i, e->attachment->holder))
+		record_done(e, index);
+	else
+		ledger_intent_end(&e->mirror->record);
+}
+
+void
+lane_recover_records(struct lane_end *e)
+{
+	struct ledger_mirror *m = e->mirror;
+	uint64_t bits = e->lane.geometry.records, tail;
+
+	for (uint64_t i = 0; i < bits / 64; i++)
+		e->early += (uint32_t)__builtin_popcountll(e->done[i]);
+	if (m->clearing != 0)
+		clear_bits(e, m->clearing - 1, m->record_head);
+	compiler_barrier();
+	m->clearing = 0;
+	e->read = e->end = m->record_head;
+	finish_record(e);
+	if (e->early == 0 &&
+	    ring_tail(&e->lane, e->read, m->record_head, &tail) &&
+	    tail != m->record_head &&
+	    is_shown(e, ring_record(&e->lane, m->record_head)))
+		m->record_head++;
+	e->read = e->end = m->record_head;
+	e->released = m->record_head;
+	ring_release(&e->lane, e->released);
 }
 
 void

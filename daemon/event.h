@@ -48,8 +48,9 @@ int loop_poll(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* Every watch and timer must be freed before. NULL is accepted. */
 void loop_free(struct loop *loop);
-/* Milliseconds of the monotonic clock. */
+/* Milliseconds, and microseconds, of the monotonic clock. */
 uint64_t loop_now_ms(void);
+uint64_t loop_now_us(void);
 
 /*
  * Watches `fd` for the events in `mask`, which may be 0. The descriptor stays

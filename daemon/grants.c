@@ -208,6 +208,7 @@ static bool
 may_fill(const struct lane_end *e)
 {
 	return e->target > 0 && !e->attachment->pool->hungry &&
+	       !e->attachment->quarantined &&
 	       pool_may_alloc(e->attachment, 1, false) == 0;
 }
 
@@ -266,11 +267,24 @@ lane_asked(struct lane_end *e)
 	fill(e, (uint32_t)(e->mirror->grant_tail - head));
 }
 
+/* Frees what was granted from `head` on, in a ring that is closed there. */
+static uint32_t
+reclaim(struct lane_end *e, uint64_t head)
+{
+	struct ledger_mirror *m = e->mirror;
+	uint32_t mask = e->lane.geometry.grants - 1, n = 0;
+
+	for (; head != m->grant_tail; head++)
+		n += pool_ungrant(e->attachment, m->words[head & mask]);
+	e->head_seen = m->grant_tail;
+	ring_reopen(&e->lane, m->grant_tail);
+	return n;
+}
+
 uint32_t
 lane_take_back(struct lane_end *e)
 {
 	struct ledger_mirror *m = e->mirror;
-	uint32_t mask = e->lane.geometry.grants - 1, n = 0;
 	uint64_t head;
 
 	/* Each failure is the client's progress, or the end of it. */
@@ -281,13 +295,7 @@ lane_take_back(struct lane_end *e)
 	} while (head != m->grant_tail && !ring_close(&e->lane, head));
 	e->target = 0;
 	set_marks(e, 0);
-	if (head == m->grant_tail)
-		return 0;
-	for (; head != m->grant_tail; head++)
-		n += pool_ungrant(e->attachment, m->words[head & mask]);
-	e->head_seen = m->grant_tail;
-	ring_reopen(&e->lane, m->grant_tail);
-	return n;
+	return head == m->grant_tail ? 0 : reclaim(e, head);
 }
 
 static uint32_t
@@ -339,20 +347,112 @@ lane_count(struct lane_end *e)
 	p->frees_total += fold(frees, &e->frees_seen);
 }
 
+/* Takes place `k` of magazine `i`; 1 when a slot is free by it. */
+static unsigned
+seize(struct lane_end *e, uint32_t i, uint32_t k)
+{
+	struct lane_magazine *magazine = lane_magazine(&e->lane, i);
+	uint64_t ref = magazine_peek(magazine, k);
+	struct ledger_mirror *m = e->mirror;
+	unsigned freed = 0;
+
+	if (ref == 0)
+		return 0;
+	m->taking_ref = ref;
+	compiler_barrier();
+	m->taking = 1 + i * e->lane.geometry.magazine_room + k;
+	compiler_barrier();
+	if (magazine_seize(magazine, k, ref))
+		freed = pool_ungrant(e->attachment, ref);
+	compiler_barrier();
+	m->taking = 0;
+	return freed;
+}
+
 uint32_t
 lane_empty(struct lane_end *e)
 {
-	uint64_t refs[LANE_MAGAZINE];
-	uint32_t freed = 0;
-	unsigned n;
+	uint32_t freed = 0, n;
 
 	for (uint32_t i = 0; i < magazines_of(e); i++) {
-		n = magazine_revoke(lane_magazine(&e->lane, i), refs,
-		    e->lane.geometry.magazine_room);
-		for (unsigned k = 0; k < n; k++)
-			freed += pool_ungrant(e->attachment, refs[k]);
+		n = magazine_idle(
+		    lane_magazine(&e->lane, i), e->lane.geometry.magazine_room);
+		for (uint32_t k = 0; k < n; k++)
+			freed += seize(e, i, k);
 	}
 	return freed;
+}
+
+/* What was seized from a magazine belongs to nobody if it is not free yet. */
+static void
+finish_seizure(struct lane_end *e)
+{
+	const struct lane_geometry *g = &e->lane.geometry;
+	struct ledger_mirror *m = e->mirror;
+	uint64_t at = m->taking - 1;
+
+	if (m->taking != 0 && at < g->magazines * g->magazine_room &&
+	    magazine_is_seized(
+		lane_magazine(&e->lane, (uint32_t)(at / g->magazine_room)),
+		(uint32_t)(at % g->magazine_room)))
+		pool_ungrant(e->attachment, m->taking_ref);
+	compiler_barrier();
+	m->taking = 0;
+}
+
+/* A grant cut short is made if the ledger says so, else it never was. */
+static void
+finish_grant(struct lane_end *e)
+{
+	const struct pool *p = e->attachment->pool;
+	struct ledger_mirror *m = e->mirror;
+	uint32_t mask = e->lane.geometry.grants - 1;
+	uint64_t ref = m->words[m->grant_tail & mask];
+	struct place at;
+
+	if (ref == 0)
+		return;
+	if (!place_of(p, ref_slot(ref), &at) ||
+	    place_word(&at) != ledger_pack(LEDGER_HELD, e->attachment->holder,
+				   ref_version(ref))) {
+		m->words[m->grant_tail & mask] = 0;
+		return;
+	}
+	m->words[(m->grant_tail + 1) & mask] = 0;
+	compiler_barrier();
+	m->grant_tail++;
+}
+
+/*
+ * The client's ring again shows what the copy says. Its head has no witness any
+ * more: one that can be is believed, it is about that client's slots alone.
+ */
+static void
+show_grants(struct lane_end *e)
+{
+	struct ledger_mirror *m = e->mirror;
+	uint64_t most = e->lane.geometry.grants - 1, head;
+	uint64_t first = m->grant_tail > most ? m->grant_tail - most : 0;
+
+	for (uint64_t i = first; i != m->grant_tail; i++)
+		ring_put_grant(&e->lane, i, m->words[i & most]);
+	ring_granted(&e->lane, m->grant_tail);
+	/* Acquire: with ring_take(). */
+	head = load_acquire(&e->lane.header->grant_head);
+	e->head_seen = head & ~RING_CLOSED;
+	if (e->head_seen < first || e->head_seen > m->grant_tail) {
+		lane_breach(e, "has a grant ring with an impossible head");
+		e->head_seen = m->grant_tail;
+	} else if ((head & RING_CLOSED) != 0)
+		reclaim(e, e->head_seen);
+}
+
+void
+lane_recover_grants(struct lane_end *e)
+{
+	finish_grant(e);
+	finish_seizure(e);
+	show_grants(e);
 }
 
 static bool

@@ -7,22 +7,31 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "headroom.h"
 #include "helper.h"
+#include "locked.h"
 #include "log.h"
+#include "region.h"
 
 #define HELPER_STEP   (UINT64_C(64) << 20) /* bytes in one fallocate */
 #define HELPER_WINDOW 8 /* jobs sent and not answered, so no send fills up */
-#define HELPER_SOCKET_FD \
-	3 /* in the helper: the only one beside the standard \
-	   */
+
+/* In the helper: the only one beside the standard ones, and the guard. */
+#define HELPER_SOCKET_FD 3
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 struct queued_job {
 	STAILQ_ENTRY(queued_job) next;
@@ -125,6 +134,32 @@ range_fill(const struct helper_job *job)
 	return 0;
 }
 
+/*
+ * The pages have memory; now each is cleared. What a client takes away meanwhile
+ * is -EFAULT, where touching the pages would be a SIGBUS.
+ */
+static int
+range_prefault(const struct helper_job *job)
+{
+	void *at = mmap(NULL, job->bytes, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_NORESERVE, job->fd, (off_t)job->offset);
+	int rc;
+
+	if (at == MAP_FAILED)
+		return -errno;
+	rc = madvise(at, job->bytes, MADV_POPULATE_WRITE) < 0 ? -errno : 0;
+	munmap(at, job->bytes);
+	return rc == -EINVAL ? -EOPNOTSUPP : rc;
+}
+
+static int
+range_attach(const struct helper_job *job)
+{
+	int rc = range_fill(job);
+
+	return rc == 0 && job->prefault ? range_prefault(job) : rc;
+}
+
 /* Dies with `parent`, even if that was faster than this call. */
 static void
 die_with(pid_t parent)
@@ -134,17 +169,23 @@ die_with(pid_t parent)
 		_exit(EXIT_FAILURE);
 }
 
-/* Everybody may make himself a likelier victim; without /proc nobody can. */
+/*
+ * Everybody may make himself a likelier victim, as long as he may be dumped;
+ * without /proc nobody can.
+ */
 static void
 volunteer_for_oom(void)
 {
 	static const char most[] = "1000";
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	int fd;
 
-	if (fd < 0)
-		return;
-	(void)!write(fd, most, sizeof(most) - 1);
-	close(fd);
+	prctl(PR_SET_DUMPABLE, 1);
+	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		(void)!write(fd, most, sizeof(most) - 1);
+		close(fd);
+	}
+	prctl(PR_SET_DUMPABLE, 0);
 }
 
 /* Fills the range in a process that may be killed for it: 0 or -errno. */
@@ -159,7 +200,7 @@ worker_run(const struct helper_job *job)
 	if (pid == 0) {
 		die_with(self);
 		volunteer_for_oom();
-		_exit(-range_fill(job));
+		_exit(-range_attach(job));
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
@@ -184,20 +225,49 @@ job_check(const struct helper_job *job)
 	return 0;
 }
 
+/* Huge pages are in no limit but their own number, and that is no estimate. */
+static uint64_t
+room_for(int fd)
+{
+	return region_is_huge(fd) ? UINT64_MAX : headroom(fd);
+}
+
+static uint64_t
+room_left(int fd)
+{
+	return region_is_huge(fd) ? region_huge_room(fd) : headroom(fd);
+}
+
+static int
+attach(const struct helper_job *job)
+{
+	int rc = worker_run(job);
+
+	if (rc == 0 && job->lock)
+		rc = locked_add(job->fd, job->offset, job->bytes);
+	if (rc < 0)
+		range_punch(job);
+	return rc;
+}
+
 static void
 attach_run(const struct helper_job *job, struct helper_result *result)
 {
-	uint64_t room = headroom(job->fd);
-
-	result->status = room < job->bytes ? -ENOSPC : worker_run(job);
+	result->status = room_for(job->fd) < job->bytes ? -ENOSPC : attach(job);
 	if (result->status == 0)
 		return;
-	if (room >= job->bytes) {
-		range_punch(job);
-		room = headroom(job->fd);
-	}
 	result->needed = job->bytes;
-	result->available = room;
+	if (result->status != -EPERM)
+		result->available = room_left(job->fd);
+}
+
+static int
+range_run(const struct helper_job *job)
+{
+	if (job->kind == HELPER_LOCK)
+		return locked_add(job->fd, job->offset, job->bytes);
+	locked_drop(job->fd, job->offset, job->bytes);
+	return range_punch(job);
 }
 
 static struct helper_result
@@ -205,13 +275,17 @@ job_run(const struct helper_job *job)
 {
 	struct helper_result result = {.id = job->id};
 
+	if (job->kind == HELPER_FORGET) {
+		locked_forget(job->fd);
+		return result;
+	}
 	result.status = job_check(job);
 	if (result.status < 0)
 		return result;
 	if (job->kind == HELPER_ATTACH)
 		attach_run(job, &result);
 	else
-		result.status = range_punch(job);
+		result.status = range_run(job);
 	return result;
 }
 
@@ -231,23 +305,52 @@ helper_ignore_signals(void)
 	signal(SIGCHLD, SIG_DFL);
 }
 
-static void __attribute__((noreturn)) helper_main(int socket, pid_t daemon)
+/* As much as we may lock. */
+static void
+helper_raise_limit(void)
 {
-	struct helper_result result;
-	struct helper_job job;
+	struct rlimit limit;
 
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+static void
+helper_become(int socket, pid_t daemon)
+{
 	helper_ignore_signals();
 	die_with(daemon);
 	prctl(PR_SET_NAME, "slabd-helper");
+	helper_raise_limit();
 	if (dup2(socket, HELPER_SOCKET_FD) < 0 ||
-	    close_range(HELPER_SOCKET_FD + 1, ~0u, 0) < 0)
+	    close_range(HELPER_SOCKET_FD + 1, ~0u, 0) < 0 ||
+	    confine_helper() < 0)
 		_exit(EXIT_FAILURE);
+}
+
+/* The result of one job; false when the daemon has gone. */
+static bool
+helper_serve(const struct helper_job *job)
+{
+	struct helper_result result = job_run(job);
+
+	if (job->fd >= 0)
+		close(job->fd);
+	return send(HELPER_SOCKET_FD, &result, sizeof(result), MSG_NOSIGNAL) >=
+	       0;
+}
+
+/* The guard stays open, here and in the workers: its lock lives with us. */
+static void __attribute__((noreturn)) helper_main(void)
+{
+	struct helper_job job;
+
 	while (job_receive(HELPER_SOCKET_FD, &job)) {
-		result = job_run(&job);
-		if (job.fd >= 0)
-			close(job.fd);
-		if (send(HELPER_SOCKET_FD, &result, sizeof(result),
-			MSG_NOSIGNAL) < 0)
+		if (job.kind == HELPER_GUARD && job.fd < 0)
+			_exit(EXIT_FAILURE);
+		if (job.kind != HELPER_GUARD && !helper_serve(&job))
 			break;
 	}
 	_exit(EXIT_SUCCESS);
@@ -274,8 +377,10 @@ helper_start(struct helper **out)
 		rc = -errno;
 		goto close_ends;
 	}
-	if (helper->pid == 0)
-		helper_main(ends[1], self);
+	if (helper->pid == 0) {
+		helper_become(ends[1], self);
+		helper_main();
+	}
 	close(ends[1]);
 	helper->fd = ends[0];
 	*out = helper;
@@ -299,6 +404,14 @@ pid_t
 helper_pid(const struct helper *helper)
 {
 	return helper->pid;
+}
+
+int
+helper_guard(struct helper *helper, int guard)
+{
+	struct helper_job job = {.kind = HELPER_GUARD, .fd = guard};
+
+	return job_send(helper->fd, &job);
 }
 
 static int

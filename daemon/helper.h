@@ -3,26 +3,34 @@
  * takes it out again, because both take long (tenths of a second for a GiB) and
  * the first can end in a kill by the kernel instead of an error.
  *
- * The helper is forked before the event loop, the lock and the sockets exist,
- * holds none of them, and dies with the daemon. It runs one job after the
- * other, each in a worker process that offers itself to the kernel's
- * out-of-memory killer first. A killed worker is an error reply, and so is a
- * request that the memory limits in force cannot meet; either way no memory
- * stays behind.
+ * The helper is forked before the event loop, the instance's lock and the
+ * sockets exist, holds none of them, confines itself (confine.h), and dies with
+ * the daemon. It runs one job after the other, those that attach each in a
+ * worker process that offers itself to the kernel's out-of-memory killer first.
+ * A killed worker is an error reply, and so is a request that the memory limits
+ * in force cannot meet; either way no memory stays behind.
  *
- * Offsets and lengths are multiples of the page size, by the caller's care. The
- * range of a job belongs to it until its result has come: no second job on the
- * same range may wait behind it unless it is meant to follow it.
+ * A daemon that is killed may leave the helper and a worker behind for a moment,
+ * in the middle of a job. The lock of helper_guard() tells the next one when
+ * they are gone, see instance_wait_helper().
+ *
+ * Offsets and lengths are multiples of the region's page size, by the caller's
+ * care. The range of a job belongs to it until its result has come: no second
+ * job on the same range may wait behind it unless it is meant to follow it.
  */
 #ifndef SLABD_DAEMON_HELPER_H
 #define SLABD_DAEMON_HELPER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 enum helper_kind {
 	HELPER_ATTACH = 1, /* every page of the range gets memory */
-	HELPER_DETACH,	   /* the range becomes a hole */
+	HELPER_DETACH,	   /* the range becomes a hole, and is not locked */
+	HELPER_LOCK,	   /* locks the range, which has its memory */
+	HELPER_FORGET,	   /* unlocks all of the object, whatever the range */
+	HELPER_GUARD,	   /* helper_guard()'s own */
 };
 
 struct helper_job {
@@ -30,19 +38,25 @@ struct helper_job {
 	enum helper_kind kind;
 	int fd; /* the region, open for writing until the result is there */
 	uint64_t offset, bytes;
+	/* Of HELPER_ATTACH: */
+	bool prefault; /* pages are cleared now, not when they are used first */
+	bool lock;     /* HELPER_LOCK at once */
 };
 
 struct helper_result {
 	uint64_t id;
 	/*
 	 * 0; -ENOSPC: it cannot fit, or did not; -ENOMEM: the kernel killed the
-	 * worker; -EINVAL: the range is empty or leaves the object; or what
-	 * fallocate(2) and fork(2) gave. After a failed attach the range is a
-	 * hole again.
+	 * worker; -EPERM: RLIMIT_MEMLOCK does not let the range be locked;
+	 * -EINVAL: the range is empty or leaves the object; -EOPNOTSUPP: this
+	 * kernel cannot prefault; or what fallocate(2), madvise(2) and fork(2)
+	 * gave. After a failed attach the range is a hole again; a failed lock
+	 * leaves its memory as it is.
 	 */
 	int status;
 	uint64_t needed;    /* bytes a failed attach asked for, otherwise 0 */
-	uint64_t available; /* bytes there was room for, otherwise 0 */
+	uint64_t available; /* bytes there was room for, otherwise 0, also
+			       when it was not for want of room */
 };
 
 struct helper;
@@ -55,6 +69,13 @@ int helper_fd(const struct helper *helper);
 
 /* The helper's process, for messages. */
 pid_t helper_pid(const struct helper *helper);
+
+/*
+ * Gives the helper what instance_guard() made, before the first job: the helper
+ * and its workers hold that lock as long as one of them lives. The caller closes
+ * its descriptor. 0, or what sendmsg(2) gave.
+ */
+int helper_guard(struct helper *helper, int guard);
 
 /*
  * Hands a job over, or keeps it until the helper has room; never waits. Results

@@ -14,6 +14,10 @@
 
 #include "instance.h"
 
+#define LOCK_PATH_MAX (INSTANCE_PATH_MAX + sizeof(".lock"))
+
+#define LOCK_TRIES 100
+
 /* The 64-bit FNV-1a hash (Fowler, Noll, Vo). */
 static uint64_t
 fnv1a(const char *text)
@@ -95,21 +99,32 @@ close_fd:
 	return rc;
 }
 
-/* Whether `path` still leads to the file behind `fd`. */
-static bool
+/* Whether `path` still leads to the file behind `fd`: 0, or -EAGAIN if not. */
+static int
 lock_is_at(int fd, const char *path)
 {
 	struct stat ours, there;
 
-	return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 &&
-	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+	if (fstat(fd, &ours) < 0)
+		return -errno;
+	if (lstat(path, &there) < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	return ours.st_dev == there.st_dev && ours.st_ino == there.st_ino
+		   ? 0
+		   : -EAGAIN;
+}
+
+static void
+lock_path(const struct instance *instance, char path[LOCK_PATH_MAX])
+{
+	snprintf(path, LOCK_PATH_MAX, "%s.lock", instance->socket_path);
 }
 
 int
 instance_open(struct instance *instance, const char *socket_path)
 {
-	char path[INSTANCE_PATH_MAX + sizeof(".lock")];
-	int rc;
+	char path[LOCK_PATH_MAX];
+	int rc, tries = 0;
 
 	*instance = (struct instance){.lock_fd = -1};
 	rc = canonical_path(instance->socket_path, socket_path);
@@ -118,18 +133,60 @@ instance_open(struct instance *instance, const char *socket_path)
 	instance->hash = fnv1a(instance->socket_path);
 	snprintf(instance->prefix, sizeof(instance->prefix),
 	    "/slabd-%016" PRIx64 "-", instance->hash);
-	snprintf(path, sizeof(path), "%s.lock", instance->socket_path);
+	lock_path(instance, path);
 	/* Somebody tidying up may remove the file between open and lock. */
 	do {
 		instance_close(instance);
-		instance->lock_fd = lock_take(path);
-	} while (
-	    instance->lock_fd >= 0 && !lock_is_at(instance->lock_fd, path));
-	if (instance->lock_fd >= 0)
-		return 0;
-	rc = instance->lock_fd;
-	instance->lock_fd = -1;
+		rc = lock_take(path);
+		if (rc < 0)
+			return rc;
+		instance->lock_fd = rc;
+		rc = lock_is_at(instance->lock_fd, path);
+	} while (rc == -EAGAIN && ++tries < LOCK_TRIES);
+	if (rc < 0)
+		instance_close(instance);
 	return rc;
+}
+
+/* Locks or unlocks the first byte by way of the descriptor's own lock. */
+static int
+first_byte(int fd, int command, short type)
+{
+	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_len = 1};
+
+	while (fcntl(fd, command, &lock) < 0)
+		if (errno != EINTR)
+			return errno == EACCES ? -EAGAIN : -errno;
+	return 0;
+}
+
+int
+instance_wait_helper(const struct instance *instance)
+{
+	int rc = first_byte(instance->lock_fd, F_OFD_SETLKW, F_WRLCK);
+
+	return rc < 0 ? rc
+		      : first_byte(instance->lock_fd, F_OFD_SETLK, F_UNLCK);
+}
+
+int
+instance_guard(const struct instance *instance)
+{
+	char path[LOCK_PATH_MAX];
+	int rc, fd;
+
+	lock_path(instance, path);
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	rc = lock_is_at(instance->lock_fd, path) == 0 &&
+		     lock_is_at(fd, path) == 0
+		 ? first_byte(fd, F_OFD_SETLK, F_WRLCK)
+		 : -ESTALE;
+	if (rc == 0)
+		return fd;
+	close(fd);
+	return rc == -EAGAIN ? -EADDRINUSE : rc;
 }
 
 void

@@ -7,6 +7,13 @@
  * daemon on the same path stop before it touches anything; the kernel drops it
  * with the process. The lock file stays: removing it would race with a
  * newcomer.
+ *
+ * The daemon's helper may outlive it for a moment, and must not meet the next
+ * daemon. So there is a second lock on the first byte of the file, and it lies
+ * on a descriptor of its own (F_OFD_SETLK in fcntl(2)): whoever has a copy holds
+ * it, those who inherited one by fork included, and it ends with the last one.
+ * The daemon takes it and hands the copy over with no moment between in which
+ * nobody has it.
  */
 #ifndef SLABD_DAEMON_INSTANCE_H
 #define SLABD_DAEMON_INSTANCE_H
@@ -32,6 +39,20 @@ struct instance {
  * mkdir(2) and open(2) gave.
  */
 int instance_open(struct instance *instance, const char *socket_path);
+
+/*
+ * Waits until the helper of the daemon before us, and what it forked, are gone:
+ * before anything is touched that they may be at work on, and before
+ * instance_guard(). 0, or what fcntl(2) gave.
+ */
+int instance_wait_helper(const struct instance *instance);
+
+/*
+ * A descriptor that holds the second lock, for helper_guard(); the caller closes
+ * it. -ESTALE: the lock file has been replaced; -EADDRINUSE: somebody holds the
+ * lock; or what open(2) and fcntl(2) gave.
+ */
+int instance_guard(const struct instance *instance);
 
 /* Gives the lock up. */
 void instance_close(struct instance *instance);

@@ -28,6 +28,10 @@
 
 /* When to look again at records that wait for others, in ms. */
 #define JUDGE_MS 2u
+/* When to look at the rings of those who are away, while somebody waits. */
+#define VISIT_MS 5u
+/* A turn that takes longer is not made for each bell. */
+#define TURN_US 200u
 /* How long to believe that there is memory, as long as there is so much. */
 #define ROOM_MS	    1000u
 #define ROOM_PLENTY (UINT64_C(64) << 20)
@@ -38,7 +42,11 @@ rung(void *arg, unsigned what)
 	struct lane_end *e = arg;
 
 	(void)what;
-	lanes_turn(e->attachment->pool);
+	/* Where one turn is work, however many have rung, it is one. */
+	if (e->attachment->pool->laborious)
+		timer_start(e->attachment->pool->judge, 0);
+	else
+		lanes_turn(e->attachment->pool);
 }
 
 /*
@@ -75,6 +83,15 @@ reserve(int fd, uint64_t at, uint64_t bytes)
 	return -err;
 }
 
+static void
+object_name(const struct attachment *a, char *name, size_t size)
+{
+	const struct pool *p = a->pool;
+
+	snprintf(name, size, "%s%s.lane-%u", p->daemon->instance.prefix,
+	    p->conf.name, a->holder);
+}
+
 static int
 make_object(struct lane_end *e)
 {
@@ -85,9 +102,8 @@ make_object(struct lane_end *e)
 	char name[REGION_NAME_MAX];
 	int err;
 
-	snprintf(name, sizeof(name), "%s%s.lane-%u", p->daemon->instance.prefix,
-	    p->conf.name, a->holder);
-	err = region_create(&e->object, name, bytes);
+	object_name(a, name, sizeof(name));
+	err = region_create(&e->object, name, bytes, pool_kind(&p->conf));
 	if (err == 0)
 		err = reserve(e->object.fd, 0, bytes);
 	if (err == 0)
@@ -97,34 +113,88 @@ make_object(struct lane_end *e)
 	return err;
 }
 
-static int
-make_mirror(struct lane_end *e)
+int
+mirror_create(struct attachment *a)
 {
-	struct pool *p = e->attachment->pool;
+	struct pool *p = a->pool;
 	struct ledger *l = &p->ledger;
-	unsigned holder = e->attachment->holder;
-	int err = reserve(
-	    p->ledger_region.fd, ledger_mirror_at(l, holder), l->mirror_bytes);
+	int err = reserve(p->ledger_region.fd, ledger_mirror_at(l, a->holder),
+	    l->mirror_bytes);
 
 	if (err != 0)
 		return err;
-	e->mirror = ledger_mirror(l, holder);
-	e->done = ledger_mirror_done(l, e->mirror);
-	memset(e->mirror, 0, l->mirror_bytes);
+	a->mirror = ledger_mirror(l, a->holder);
+	/* All but what is only read as far as it was written. */
+	memset(a->mirror, 0,
+	    (size_t)((uint8_t *)ledger_mirror_batch(l, a->mirror) -
+		     (uint8_t *)a->mirror));
 	return 0;
 }
 
-static int
-make_bell(struct lane_end *e)
+void
+lane_silence(struct lane_end *e)
+{
+	watch_free(e->bell);
+	e->bell = NULL;
+	if (e->doorbell >= 0)
+		close(e->doorbell);
+	e->doorbell = -1;
+}
+
+int
+lane_resume(struct lane_end *e)
 {
 	struct loop *loop = e->attachment->pool->daemon->loop;
 
+	lane_silence(e);
 	e->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (e->doorbell < 0)
 		return -errno;
 	/* Never read: each ring is an edge. */
 	return watch_new(&e->bell, loop, e->doorbell, WATCH_READ | WATCH_EDGE,
 	    LOOP_CLIENT, rung, e);
+}
+
+bool
+lane_said_goodbye(const struct lane_end *e)
+{
+	/* Acquire: with the client's release, after its last record. */
+	return load_acquire(&e->lane.header->goodbye) != 0;
+}
+
+bool
+lane_is_locked(const struct lane_end *e)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(e->object.fd, F_GETLK, &lock) < 0 ||
+	       lock.l_type != F_UNLCK;
+}
+
+static struct lane_end *
+lane_new(struct attachment *a)
+{
+	struct lane_end *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	e->attachment = a;
+	e->mirror = a->mirror;
+	e->done = ledger_mirror_done(&a->pool->ledger, a->mirror);
+	e->object.fd = e->doorbell = -1;
+	LIST_INSERT_HEAD(&a->pool->lanes, e, entry);
+	return e;
+}
+
+/* The lane is there: what the client is told of, from now on. */
+static void
+lane_begin(struct lane_end *e)
+{
+	struct pool *p = e->attachment->pool;
+
+	e->attachment->lane = e;
+	store_relaxed(&e->lane.header->eager, p->eager);
+	lane_tell_claims(e);
 }
 
 int
@@ -137,31 +207,74 @@ lane_create(struct attachment *a)
 	/* To touch them would kill the client. */
 	if (!claims_whole(p))
 		return -EIO;
-	e = calloc(1, sizeof(*e));
+	e = lane_new(a);
 	if (e == NULL)
 		return -ENOMEM;
-	e->attachment = a;
-	e->object.fd = e->doorbell = -1;
-	LIST_INSERT_HEAD(&p->lanes, e, entry);
 	err = make_object(e);
 	if (err == 0)
-		err = make_mirror(e);
-	if (err == 0)
-		err = make_bell(e);
+		err = lane_resume(e);
 	if (err != 0) {
 		lane_unlink(e);
 		lane_close(e);
 		return err;
 	}
-	a->lane = e;
+	lane_begin(e);
+	/* From here on a successor looks for it. */
+	p->ledger.attachments[a->holder - 1].lane = 1;
 	lanes_tune(p);
 	lanes_mind_waiters(p);
-	store_relaxed(&e->lane.header->eager, p->eager);
-	lane_tell_claims(e);
 	if (p->hungry)
 		lane_notify(e);
 	/* The client has nothing of this before the answer to its ATTACH. */
 	ring_sleep(&e->lane);
+	return 0;
+}
+
+/* The object as it should be, mapped; the client could have cut it. */
+static int
+find_object(struct lane_end *e)
+{
+	struct pool *p = e->attachment->pool;
+	uint64_t bytes = lane_bytes(&p->lane_geometry);
+	char name[REGION_NAME_MAX];
+	int err;
+
+	object_name(e->attachment, name, sizeof(name));
+	err = region_open(&e->object, name);
+	if (err == 0 && e->object.bytes < bytes)
+		err = -EUCLEAN;
+	if (err == 0)
+		err = guard_map(&e->guard, e->object.fd, bytes);
+	if (err == 0)
+		err =
+		    lane_open(&e->lane, e->guard.at, bytes, &p->lane_geometry);
+	return err == 0 && guard_broken(&e->guard) ? -EUCLEAN : err;
+}
+
+int
+lane_recover(struct attachment *a)
+{
+	struct lane_end *e = lane_new(a);
+	struct lane_header *h;
+	int err;
+
+	if (e == NULL)
+		return -ENOMEM;
+	err = find_object(e);
+	if (err != 0) {
+		lane_unlink(e);
+		lane_close(e);
+		return err;
+	}
+	h = e->lane.header;
+	/* Ours, though the client could have changed them, to its own harm. */
+	e->notice = load_relaxed(&h->notice);
+	e->refused_tail = load_relaxed(&h->refused_tail);
+	lane_begin(e);
+	lane_recover_records(e);
+	lane_recover_grants(e);
+	/* A revocation that was cut short is over. */
+	lane_notify(e);
 	return 0;
 }
 
@@ -189,9 +302,7 @@ lane_close(struct lane_end *e)
 	parked_drop(e);
 	LIST_REMOVE(e, entry);
 	e->attachment->lane = NULL;
-	watch_free(e->bell);
-	if (e->doorbell >= 0)
-		close(e->doorbell);
+	lane_silence(e);
 	guard_unmap(&e->guard);
 	region_close(&e->object);
 	free(e);
@@ -323,15 +434,34 @@ sleep_all(struct pool *p)
 	/* With the one in ring_wake(). */
 	atomic_thread_fence(memory_order_seq_cst);
 	LIST_FOREACH (e, &p->lanes, entry)
-		if (has_work(e)) {
+		if (e->bell != NULL && has_work(e)) {
 			watch_wake(e->bell, WATCH_READ);
 			break;
+		}
+}
+
+/*
+ * Who is away rings nobody. While somebody waits for what he may have freed his
+ * ring is looked at now and then.
+ */
+static void
+visit_later(struct pool *p)
+{
+	const struct lane_end *e;
+
+	if (!p->eager || !parking_empty(p->parking))
+		return;
+	LIST_FOREACH (e, &p->lanes, entry)
+		if (e->bell == NULL) {
+			timer_start(p->judge, VISIT_MS);
+			return;
 		}
 }
 
 void
 lanes_turn(struct pool *p)
 {
+	uint64_t begun = loop_now_us();
 	struct lane_end *e;
 
 	pool_look_at_clock();
@@ -341,6 +471,8 @@ lanes_turn(struct pool *p)
 		lane_top_up(e);
 	pool_note_used(p);
 	sleep_all(p);
+	visit_later(p);
+	p->laborious = loop_now_us() - begun > TURN_US;
 }
 
 void
@@ -383,8 +515,10 @@ lanes_mind_waiters(struct pool *p)
 	bool hungry = p->state == POOL_RETIRED || !TAILQ_EMPTY(&p->queue);
 	bool eager = hungry || p->flushes > 0;
 
-	if (hungry != p->hungry || eager != p->eager)
+	if (hungry != p->hungry || eager != p->eager) {
 		set_wishes(p, hungry, eager);
+		visit_later(p);
+	}
 }
 
 void

@@ -41,7 +41,8 @@ struct lane_end {
 	struct guard guard;
 	struct lane lane;
 	struct ledger_mirror *mirror;
-	uint64_t *done;	       /* the mirror's bits */
+	uint64_t *done;	       /* the mirror's bits, */
+	uint32_t early;	       /* and how many are set */
 	bool breached;	       /* nothing of it is read any more */
 	uint64_t read;	       /* records below were taken */
 	uint64_t end;	       /* and below this they may be, now */
@@ -61,10 +62,25 @@ struct lane_end {
 
 /* lanes.c */
 
+/* What a successor will know of the attachment by. 0 or -errno. */
+int mirror_create(struct attachment *);
 /*
  * Makes the attachment's lane: 0 or -errno, and it goes on without one.
  */
 int lane_create(struct attachment *);
+/*
+ * Finds again the lane that a daemon before us has made: 0, or -errno: the
+ * client may have spoilt it. Nobody can ring it before lane_resume().
+ */
+int lane_recover(struct attachment *);
+/* A new doorbell, to be sent to the client. 0 or -errno. */
+int lane_resume(struct lane_end *);
+/* Nobody rings for now. */
+void lane_silence(struct lane_end *);
+/* The client has said in it that it has done with the pool. */
+bool lane_said_goodbye(const struct lane_end *);
+/* Whether a process holds its record lock. */
+bool lane_is_locked(const struct lane_end *);
 /* Drops it, read or not; NULL is fine. */
 void lane_close(struct lane_end *);
 /* Its object's name and memory go. */
@@ -98,7 +114,7 @@ void lanes_recover(struct pool *, const struct account *,
 
 enum outcome { RECORD_APPLIED, RECORD_REFUSED, RECORD_AHEAD };
 /* One record that has none to wait for in its lane. */
-enum outcome record_apply(struct lane_end *, uint64_t record);
+enum outcome record_apply(struct lane_end *, uint64_t index, uint64_t record);
 /* Tells the client, and counts, unless that was done. */
 void record_refused(struct lane_end *, uint64_t record);
 /* Record `index` of the ring needs not be kept any more. */
@@ -112,6 +128,8 @@ void lane_look(struct lane_end *);
 bool lane_drain(struct lane_end *, bool park);
 /* Gives the places that are done back, and tells of refusals. */
 void lane_settle(struct lane_end *);
+/* Goes on where the daemon before has stopped. */
+void lane_recover_records(struct lane_end *);
 
 /* run.c */
 
@@ -154,6 +172,8 @@ uint32_t lane_take_back(struct lane_end *);
 uint32_t lanes_revoke(struct pool *, const struct account *);
 /* Empties the magazines of a client that has ended. */
 uint32_t lane_empty(struct lane_end *);
+/* Ends what the daemon before was killed in, and shows the ring as it is. */
+void lane_recover_grants(struct lane_end *);
 /* Adds the operations that the client has counted to the pool's. */
 void lane_count(struct lane_end *);
 /* What the magazines and marks of all should be, with so many clients. */

@@ -14,9 +14,9 @@
 #include "listener.h"
 #include "log.h"
 #include "peer.h"
+#include "store.h"
 
-#define LISTEN_FDS_START 3  /* where the service manager puts them */
-#define ACCEPT_TURN	 32 /* clients taken before others get a turn */
+#define ACCEPT_TURN 4 /* clients taken before others get a turn */
 
 _Static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) == INSTANCE_PATH_MAX,
     "an instance's path is a socket's");
@@ -56,36 +56,19 @@ is_listening_seqpacket(int fd)
 	return true;
 }
 
-/* How many descriptors the service manager hands to this process. */
-static long
-activation_count(void)
-{
-	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
-	long n = 0;
-
-	if (pid != NULL && fds != NULL && strtol(pid, NULL, 10) == getpid())
-		n = strtol(fds, NULL, 10);
-	unsetenv("LISTEN_PID");
-	unsetenv("LISTEN_FDS");
-	unsetenv("LISTEN_FDNAMES");
-	return n;
-}
-
 /* Takes the handed-over socket, if there is one: 0 or -errno. */
 static int
 socket_inherit(struct listener *listener)
 {
-	long n = activation_count();
-	int fd = LISTEN_FDS_START;
+	int fd = store_socket();
 
-	if (n == 0)
-		return 0;
-	if (n != 1 || !is_listening_seqpacket(fd))
-		return -EINVAL;
-	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
-	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
 	listener->fd = fd;
+	if (!is_listening_seqpacket(fd))
+		return -EINVAL;
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
 	listener->activated = true;
 	return 0;
 }

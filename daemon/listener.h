@@ -25,12 +25,11 @@ struct loop;
 typedef void (*listener_callback)(void *arg, int fd);
 
 /*
- * Takes the socket of $LISTEN_FDS if it is meant for this process, and else
- * removes a stale socket from the instance's path, binds there, and sets group
- * (-1: leave it) and mode; `mode` and `group` do not touch a socket that was
- * handed over. The variables of the hand-over are removed from the environment.
- * Takes the umask for a moment, so call it while there is one thread. The
- * instance must outlive the listener.
+ * Takes the socket that the service manager handed over, see store_socket(),
+ * and else removes a stale one from the instance's path, binds there, and sets
+ * group (-1: leave it) and mode; `mode` and `group` do not touch a socket that
+ * was handed over. Takes the umask for a moment, so call it while there is one
+ * thread. The instance must outlive the listener.
  *
  * 0; -EADDRINUSE: somebody listens there; -EEXIST: something other than a
  * socket is there; -EINVAL: what was handed over is not exactly one listening

@@ -15,10 +15,11 @@
 #define CONFIG_PATH SYSCONFDIR "/slabd/slabd.conf"
 
 static const char usage_text[] =
-    "usage: slabd [-htV] [-c file] [-s socket]\n"
+    "usage: slabd [-htUV] [-c file] [-s socket]\n"
     "  -c file    configuration (" CONFIG_PATH ")\n"
     "  -s socket  serve here instead of where the configuration says\n"
     "  -t         check the configuration and exit\n"
+    "  -U         do not confine itself (for debuggers)\n"
     "  -V         print the version and exit\n";
 
 static int
@@ -41,11 +42,12 @@ check_config(const char *path)
 int
 main(int argc, char *argv[])
 {
-	struct daemon_options options = {.config_path = CONFIG_PATH};
+	struct daemon_options options = {
+	    .config_path = CONFIG_PATH, .confine = true};
 	struct daemon daemon;
 	int opt, status, check = 0;
 
-	while ((opt = getopt(argc, argv, "c:hs:tV")) != -1) {
+	while ((opt = getopt(argc, argv, "c:hs:tUV")) != -1) {
 		switch (opt) {
 		case 'c':
 			options.config_path = optarg;
@@ -55,6 +57,9 @@ main(int argc, char *argv[])
 			break;
 		case 't':
 			check = 1;
+			break;
+		case 'U':
+			options.confine = false;
 			break;
 		case 'V':
 			printf("slabd %s\n", VERSION);

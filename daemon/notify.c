@@ -33,8 +33,34 @@ notify_address(struct sockaddr_un *address, const char *name)
 	return (int)(offsetof(struct sockaddr_un, sun_path) + len);
 }
 
+/* A descriptor of -1 is none. */
 static int
-notify_send(const char *message)
+send_to(int fd, struct sockaddr_un *address, socklen_t bytes,
+    const char *message, int descriptor)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec body = {(void *)message, strlen(message)};
+	struct msghdr datagram = {.msg_name = address,
+	    .msg_namelen = bytes,
+	    .msg_iov = &body,
+	    .msg_iovlen = 1};
+
+	if (descriptor >= 0) {
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &descriptor, sizeof(int));
+		datagram.msg_control = &control;
+		datagram.msg_controllen = sizeof(control);
+	}
+	return sendmsg(fd, &datagram, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int
+notify_send(const char *message, int descriptor)
 {
 	const struct timeval longest = {.tv_sec = 1};
 	const char *name = getenv("NOTIFY_SOCKET");
@@ -50,10 +76,7 @@ notify_send(const char *message)
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &longest, sizeof(longest));
-	rc = sendto(fd, message, strlen(message), MSG_NOSIGNAL,
-		 (struct sockaddr *)&address, (socklen_t)rc) < 0
-		 ? -errno
-		 : 0;
+	rc = send_to(fd, &address, (socklen_t)rc, message, descriptor);
 	close(fd);
 	return rc;
 }
@@ -61,7 +84,7 @@ notify_send(const char *message)
 int
 notify_ready(void)
 {
-	return notify_send("READY=1");
+	return notify_send("READY=1", -1);
 }
 
 /* The time lets the manager tell this reload from an earlier one. */
@@ -75,13 +98,13 @@ notify_reloading(void)
 	snprintf(message, sizeof(message),
 	    "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
 	    (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
-	return notify_send(message);
+	return notify_send(message, -1);
 }
 
 int
 notify_stopping(void)
 {
-	return notify_send("STOPPING=1");
+	return notify_send("STOPPING=1", -1);
 }
 
 int
@@ -98,5 +121,5 @@ notify_status(const char *fmt, ...)
 	for (; *text != '\0'; text++)
 		if (*text == '\n')
 			*text = ' ';
-	return notify_send(message);
+	return notify_send(message, -1);
 }

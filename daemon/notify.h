@@ -18,5 +18,10 @@ int notify_reloading(void);
 int notify_stopping(void);
 /* One line for people; newlines become blanks. */
 int notify_status(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/*
+ * Any other assignments, with a descriptor for the manager unless it is -1;
+ * the caller's stays open.
+ */
+int notify_send(const char *message, int descriptor);
 
 #endif

@@ -279,7 +279,7 @@ try_queue(struct parking *g, struct parked_queue *q)
 	struct parked *r;
 
 	while ((r = STAILQ_FIRST(&q->records)) != NULL) {
-		switch (record_apply(q->lane, r->record)) {
+		switch (record_apply(q->lane, r->index, r->record)) {
 		case RECORD_AHEAD:
 			return moved;
 		case RECORD_REFUSED:

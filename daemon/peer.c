@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -165,6 +166,38 @@ peer_of(struct peer *peer, int socket)
 	}
 	peer_stat(peer);
 	return 0;
+}
+
+int
+peer_find(struct peer *peer, pid_t pid, uid_t uid, uint64_t start_time)
+{
+	int err;
+
+	*peer = (struct peer){.pidfd = -1, .pid = pid, .uid = uid};
+	if (pid == 0)
+		return 0;
+	peer->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (peer->pidfd < 0) {
+		err = errno;
+		return err == ESRCH ? -ESRCH : 0;
+	}
+	/* The pid may be another's by now: it started later then. */
+	peer_stat(peer);
+	if (peer_alive(peer->pidfd) &&
+	    (start_time == 0 || peer->start_time == 0 ||
+		peer->start_time == start_time))
+		return 0;
+	peer_free(peer);
+	peer->uid = uid;
+	return -ESRCH;
+}
+
+uint64_t
+peer_pid_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
 }
 
 bool

@@ -32,6 +32,16 @@ struct peer {
 int peer_of(struct peer *peer, int socket);
 
 /*
+ * The same for a process that connected to a daemon before us: `pid` 0 is not
+ * visible. 0, with pidfd -1 where nobody can tell whether it lives; -ESRCH: it
+ * has ended.
+ */
+int peer_find(struct peer *peer, pid_t pid, uid_t uid, uint64_t start_time);
+
+/* Which pid namespace our pids are counted in; 0: unknown. */
+uint64_t peer_pid_namespace(void);
+
+/*
  * Has the kernel refuse descriptors the peer wants to send, from now on. False
  * where it cannot (before Linux 6.16): then they have to be looked for.
  */

@@ -26,9 +26,6 @@
 #include "slot.h"
 #include "wire.h"
 
-/* Users whose orphans are booked apart; beyond that they expire at once. */
-#define ORPHAN_HOLDERS 64u
-
 uint32_t pool_clock;
 
 void
@@ -74,9 +71,7 @@ pool_class(const struct pool *p, uint32_t slot)
 	case LEDGER_FREE:
 		return SLOT_FREE;
 	case LEDGER_HELD:
-		return p->attachments[w.holder - 1]->quarantined
-			   ? SLOT_QUARANTINED
-			   : SLOT_USED;
+		return attachment_class(p->attachments[w.holder - 1]);
 	case LEDGER_IN_FLIGHT:
 		return SLOT_IN_FLIGHT;
 	case LEDGER_SHARED:
@@ -205,18 +200,43 @@ pool_take_back(struct attachment *a, uint32_t slot, uint32_t now)
 
 	ledger_reclaim(&p->ledger, slot, a->holder, now);
 	slot_charge(a, ledger_segment_of(&p->ledger, slot), -1, 0, -1);
-	settle_class(
-	    p, slot, a->quarantined ? SLOT_QUARANTINED : SLOT_USED, SLOT_FREE);
+	settle_class(p, slot, attachment_class(a), SLOT_FREE);
 	p->reclaimed_total++;
 }
 
-/* Slots it could be granted now, others' reserves respected. */
+/* Reserved for those who were attached before. */
+static uint32_t
+owed_before(const struct pool *p, const struct attachment *a)
+{
+	const struct attachment *other;
+	uint32_t owed = 0;
+
+	for (unsigned i = 0; i < p->conf.max_clients; i++) {
+		other = p->attachments[i];
+		if (other != NULL && other->since < a->since)
+			owed += attachment_owed(other);
+	}
+	return owed;
+}
+
+/*
+ * What is free and reserved for nobody else. Who attaches when slots are
+ * scarce, or sends what he had, is owed what is not there: then the reserves
+ * count in the order in which they were attached.
+ */
 static uint32_t
 pool_available(const struct pool *p, const struct attachment *a)
 {
-	uint32_t others = p->owed - attachment_owed(a);
+	uint32_t owed = attachment_owed(a), others = p->owed - owed;
+	uint32_t free = p->count[SLOT_FREE];
 
-	return p->count[SLOT_FREE] > others ? p->count[SLOT_FREE] - others : 0;
+	if (free > others)
+		return free - others;
+	if (owed == 0)
+		return 0;
+	others = owed_before(p, a);
+	free = free > others ? free - others : 0;
+	return free < owed ? free : owed;
 }
 
 int
@@ -270,29 +290,78 @@ grantable(struct attachment *a, uint32_t n, bool exact)
 	return (int)(n < room ? n : room);
 }
 
-int
-pool_alloc(struct attachment *a, uint32_t n, bool exact, uint64_t *refs)
+/* Takes a slot off the free lists: the ref it will be held by. */
+static uint64_t
+pick(struct attachment *a)
 {
 	struct pool *p = a->pool;
-	int room = grantable(a, n, exact), segment;
+	int segment = segments_pick(p, a->segments_seen);
+	struct place at;
+
+	assert(segment >= 0);
+	at.number = (uint32_t)segment;
+	at.segment = &p->segments[segment];
+	slot_take(&at);
+	slot_count_granted(a, at.number, 1);
+	return slot_next_ref(p, &at);
+}
+
+/* So that a successor can answer the request again. */
+static void
+write_down(struct attachment *a, uint32_t tag, const uint64_t *refs, uint32_t n)
+{
+	struct ledger_mirror *m = a->mirror;
+
+	m->batch = 0;
+	compiler_barrier();
+	memcpy(
+	    ledger_mirror_batch(&a->pool->ledger, m), refs, n * sizeof(*refs));
+	m->batch_tag = tag;
+	compiler_barrier();
+	m->batch = n;
+	compiler_barrier();
+}
+
+int
+pool_alloc(
+    struct attachment *a, uint32_t n, bool exact, uint32_t tag, uint64_t *refs)
+{
+	struct pool *p = a->pool;
+	int room = grantable(a, n, exact);
 	struct place at;
 
 	if (room <= 0)
 		return room;
-	for (int i = 0; i < room; i++) {
-		segment = segments_pick(p, a->segments_seen);
-		assert(segment >= 0);
-		at.number = (uint32_t)segment;
-		at.segment = &p->segments[segment];
-		slot_take(&at);
-		refs[i] = slot_next_ref(p, &at);
-		place_put(&at, LEDGER_HELD, a->holder, ref_version(refs[i]));
-		slot_count_granted(a, at.number, 1);
-	}
+	for (int i = 0; i < room; i++)
+		refs[i] = pick(a);
+	write_down(a, tag, refs, (uint32_t)room);
+	for (int i = 0; i < room; i++)
+		if (place_of(p, ref_slot(refs[i]), &at))
+			place_put(
+			    &at, LEDGER_HELD, a->holder, ref_version(refs[i]));
 	PROBE3(slabd, grant, p->conf.name, a->holder, room);
 	pool_note_used(p);
 	p->allocs_total += (uint32_t)room;
 	return room;
+}
+
+int
+pool_alloc_again(struct attachment *a, uint32_t tag, uint64_t *refs)
+{
+	const struct ledger_mirror *m = a->mirror;
+	const uint64_t *batch =
+	    ledger_mirror_batch(&a->pool->ledger, a->mirror);
+	struct place at;
+	int n = 0;
+
+	if (m->batch_tag != tag)
+		return 0;
+	for (uint32_t i = 0; i < m->batch && i < WIRE_BATCH_MAX; i++)
+		if (place_of(a->pool, ref_slot(batch[i]), &at) &&
+		    place_word(&at) == ledger_pack(LEDGER_HELD, a->holder,
+					   ref_version(batch[i])))
+			refs[n++] = batch[i];
+	return n;
 }
 
 bool
@@ -333,7 +402,8 @@ pool_cached(const struct pool *p)
 	uint32_t n = 0;
 
 	LIST_FOREACH (e, &p->lanes, entry)
-		n += attachment_cached(e->attachment);
+		if (!e->attachment->quarantined)
+			n += attachment_cached(e->attachment);
 	/* The clients' word for it is not to be relied on. */
 	return n < p->count[SLOT_USED] ? n : p->count[SLOT_USED];
 }
@@ -563,7 +633,7 @@ geometry_of(const struct config_pool *conf)
 	    .slots_per_segment = conf->slots_per_segment,
 	    /* Sparse: room for any resize there may be. */
 	    .segments_cap = REF_SLOTS_MAX / conf->slots_per_segment,
-	    .attachments_max = conf->max_clients + ORPHAN_HOLDERS,
+	    .attachments_max = conf->max_clients + POOL_ORPHAN_HOLDERS,
 	    .row_bits = conf->max_clients,
 	    .ring_size =
 		lane_geometry_for(conf->slots_per_segment * conf->max_segments)
@@ -571,12 +641,15 @@ geometry_of(const struct config_pool *conf)
 	};
 }
 
-static uint64_t
-region_bytes(const struct config_pool *conf, uint32_t segments)
+uint64_t
+pool_region_bytes(const struct pool *p, uint32_t segments)
 {
-	uint64_t bytes = conf->slot_stride * conf->slots_per_segment * segments;
+	uint64_t page =
+	    p->region.page_bytes > 0 ? p->region.page_bytes : PAGE_BYTES;
+	uint64_t bytes =
+	    p->conf.slot_stride * p->conf.slots_per_segment * segments;
 
-	return (bytes + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+	return (bytes + page - 1) & ~(page - 1);
 }
 
 static int
@@ -618,35 +691,44 @@ create_ledger(struct pool *p)
 	if (mem == MAP_FAILED)
 		return -errno;
 	madvise(mem, r->bytes, MADV_DONTDUMP);
-	return ledger_format(&p->ledger, mem, r->bytes, &g, &id, seed);
+	err = ledger_format(&p->ledger, mem, r->bytes, &g, &id, seed);
+	if (err == 0)
+		ledger_segments_max_set(&p->ledger, p->segments_max);
+	return err;
 }
 
 static int
-create_object(
-    struct pool *p, struct region *r, const char *kind, uint64_t bytes)
+create_object(struct pool *p, struct region *r, const char *what,
+    enum region_kind kind, uint64_t bytes)
 {
 	char name[REGION_NAME_MAX];
 
 	snprintf(name, sizeof(name), "%s%s.%s", p->daemon->instance.prefix,
-	    p->conf.name, kind);
-	return region_create(r, name, bytes);
+	    p->conf.name, what);
+	return region_create(r, name, bytes, kind);
 }
 
 static int
 create_objects(struct pool *p, char *why, size_t len)
 {
 	struct ledger_geometry g = geometry_of(&p->conf);
+	enum region_kind slots = pool_slots_kind(&p->conf);
+	enum region_kind kind = pool_kind(&p->conf);
 	int err;
 
-	err = create_object(
-	    p, &p->region, "data", region_bytes(&p->conf, p->segments_max));
+	/* What is sealed has room for any resize there may be. */
+	err = create_object(p, &p->region, "data", slots,
+	    pool_region_bytes(
+		p, slots == REGION_POSIX ? p->segments_max : g.segments_cap));
 	if (err != 0)
 		return fail(why, len, err, "cannot create the region");
+	p->region.bytes = pool_region_bytes(p, p->segments_max);
 	p->region_rdonly = region_open_readonly(&p->region);
 	if (p->region_rdonly < 0)
 		return fail(why, len, p->region_rdonly,
 		    "cannot open the region read-only");
-	err = create_object(p, &p->ledger_region, "ledger", ledger_bytes(&g));
+	err = create_object(
+	    p, &p->ledger_region, "ledger", kind, ledger_bytes(&g));
 	if (err == 0)
 		err = create_ledger(p);
 	if (err != 0)
@@ -656,9 +738,22 @@ create_objects(struct pool *p, char *why, size_t len)
 }
 
 static int
-create_tables(struct pool *p)
+create_timers(struct pool *p)
 {
-	uint32_t holders = p->conf.max_clients + ORPHAN_HOLDERS;
+	struct loop *loop = p->daemon->loop;
+	int err = timer_new(&p->shrink, loop, segments_shrink, p);
+
+	if (err == 0)
+		err = timer_new(&p->retry, loop, segments_retry, p);
+	if (err == 0)
+		err = timer_new(&p->expiry, loop, orphans_expire, p);
+	return err == 0 ? timer_new(&p->judge, loop, lanes_judge, p) : err;
+}
+
+int
+pool_create_tables(struct pool *p)
+{
+	uint32_t holders = p->conf.max_clients + POOL_ORPHAN_HOLDERS;
 
 	p->segments = calloc(p->segments_max, sizeof(*p->segments));
 	p->roomy = calloc((p->segments_max + 63) / 64, sizeof(*p->roomy));
@@ -669,24 +764,14 @@ create_tables(struct pool *p)
 	if (p->segments == NULL || p->roomy == NULL || p->attachments == NULL ||
 	    p->quarantined_row == NULL || p->parking == NULL)
 		return -ENOMEM;
-	return 0;
+	return create_timers(p);
 }
 
-static int
-create_timers(struct pool *p)
-{
-	struct loop *loop = p->daemon->loop;
-	int err = timer_new(&p->shrink, loop, segments_shrink, p);
-
-	if (err == 0)
-		err = timer_new(&p->expiry, loop, orphans_expire, p);
-	return err == 0 ? timer_new(&p->judge, loop, lanes_judge, p) : err;
-}
-
-static void
+void
 pool_destroy(struct pool *p)
 {
 	timer_free(p->shrink);
+	timer_free(p->retry);
 	timer_free(p->expiry);
 	timer_free(p->judge);
 	parking_free(p->parking);
@@ -715,7 +800,7 @@ unlink_objects(struct pool *p)
 	claims_unlink(p);
 }
 
-static struct pool *
+struct pool *
 pool_blank(struct daemon *d, const struct config_pool *conf)
 {
 	struct pool *p = calloc(1, sizeof(*p));
@@ -749,7 +834,7 @@ pool_create(struct pool **out, struct daemon *d, const struct config_pool *conf,
 	if (p == NULL)
 		return err;
 	if (getrandom(&p->id, sizeof(p->id), 0) == sizeof(p->id) &&
-	    create_tables(p) == 0 && create_timers(p) == 0)
+	    pool_create_tables(p) == 0)
 		err = create_objects(p, why, len);
 	if (err == 0)
 		err = pool_configure(p, conf);
@@ -759,7 +844,6 @@ pool_create(struct pool **out, struct daemon *d, const struct config_pool *conf,
 		return err;
 	}
 	*out = p;
-	segments_start(p);
 	return 0;
 }
 
@@ -805,6 +889,7 @@ pool_close(struct pool *p, bool remove)
 		unlink_objects(p);
 	free(p->conf.access);
 	p->conf.access = NULL;
+	segments_unlock(p);
 	p->dying = true;
 	if (p->jobs == 0)
 		pool_destroy(p);
@@ -844,13 +929,15 @@ pool_resize(struct pool *p, uint32_t segments_max)
 		if (p->attachments[i] != NULL &&
 		    attachment_resize(p->attachments[i], segments_max) != 0)
 			return -ENOMEM;
-	err = region_grow(&p->region, region_bytes(&p->conf, segments_max));
+	err = region_grow(&p->region, pool_region_bytes(p, segments_max));
 	if (err != 0)
 		return err;
 	p->segments_max = segments_max;
 	err = reserve_head(p, g);
 	if (err != 0)
 		p->segments_max = old;
+	else
+		ledger_segments_max_set(&p->ledger, segments_max);
 	return err;
 }
 

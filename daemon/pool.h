@@ -82,14 +82,17 @@ struct attachment {
 	struct account *account;
 	struct lane_end *lane; /* NULL: it has none */
 	bool write;
-	bool quarantined;
-	uint32_t segments_seen; /* the client has so many mapped */
-	uint32_t held;		/* slots held */
-	uint32_t open;		/* slots sent or shared, receipts open */
-	uint32_t charged;	/* slots held or open */
-	uint32_t *stakes;	/* [segment]: slots held or open there */
-	uint32_t ended;		/* when, as pool_now() says */
+	bool quarantined; /* its client is not there, its process may be */
+	bool lane_lost;	  /* it has one that the daemon has not */
+	struct ledger_mirror *mirror; /* NULL: orphans */
+	uint32_t segments_seen;	      /* the client has so many mapped */
+	uint32_t held;		      /* slots held */
+	uint32_t open;		      /* slots sent or shared, receipts open */
+	uint32_t charged;	      /* slots held or open */
+	uint32_t *stakes;	      /* [segment]: slots held or open there */
+	uint32_t ended;		      /* when, as pool_now() says */
 	uint64_t rejected_total;
+	uint64_t since; /* the pool's how-manieth: the order of reserves */
 	struct waiter_list waiters; /* for slots, in order */
 	bool queued;		    /* on the pool's queue */
 	TAILQ_ENTRY(attachment) turn;
@@ -122,6 +125,7 @@ struct pool {
 	struct config_pool conf;
 	enum pool_state state;
 	uint64_t id;
+	uint64_t attached_total;
 	struct region region;	     /* what clients map */
 	struct region ledger_region; /* what only the daemon writes */
 	int region_rdonly;	     /* opened read-only, for such clients */
@@ -137,7 +141,7 @@ struct pool {
 	unsigned jobs;	  /* at the helper */
 	int growth_error; /* why the last growth failed, 0: it did not */
 	char growth_why[160]; /* the same in words */
-	struct timer *shrink, *expiry;
+	struct timer *shrink, *retry, *expiry;
 
 	uint32_t slots, count[SLOT_CLASSES];
 	uint32_t used_max;
@@ -161,9 +165,43 @@ struct pool {
 	struct parking *parking; /* records ahead of their slot */
 	struct timer *judge;	 /* looks at them again */
 	uint64_t sweeps;	 /* begun */
+	bool laborious;		 /* the last turn was long */
 	bool hungry, eager;	 /* what the lanes were told, see lane.h */
 	bool revoking;		 /* magazines are about to be emptied */
 };
+
+/* The key of a request's intent. */
+static inline uint64_t
+request_key(unsigned type, uint32_t tag)
+{
+	return (uint64_t)type << 32 | tag;
+}
+
+/* What the pool's slots are made of, and what the daemon keeps beside them. */
+static inline enum region_kind
+pool_slots_kind(const struct config_pool *conf)
+{
+	return conf->backing == CONFIG_BACKING_HUGETLB ? REGION_HUGETLB
+	       : conf->backing == CONFIG_BACKING_MEMFD ? REGION_MEMFD
+						       : REGION_POSIX;
+}
+
+static inline enum region_kind
+pool_kind(const struct config_pool *conf)
+{
+	return conf->backing == CONFIG_BACKING_POSIX ? REGION_POSIX
+						     : REGION_MEMFD;
+}
+
+/* recover.c */
+
+/*
+ * Finds the pool of that configuration again, with all its attachments and
+ * lanes; -ENOENT: there is none; -ESTALE: there is one of another layout or boot
+ * that nobody can use any more; or -errno with a reason in `why`.
+ */
+int pool_recover(struct pool **out, struct daemon *, const struct config_pool *,
+    char *why, size_t len);
 
 /* pool.c */
 
@@ -175,6 +213,13 @@ struct pool {
  */
 int pool_create(struct pool **out, struct daemon *, const struct config_pool *,
     char *why, size_t len);
+/* The parts of that, for who finds objects instead of making them. */
+uint64_t pool_region_bytes(const struct pool *, uint32_t segments);
+struct pool *pool_blank(struct daemon *, const struct config_pool *);
+int pool_create_tables(struct pool *);
+void pool_destroy(struct pool *);
+/* Users whose orphans are booked apart; beyond that they expire at once. */
+#define POOL_ORPHAN_HOLDERS 64u
 /*
  * Closes the pool; no attachment may be left. With `remove` its names go too,
  * else they stay for a successor. NULL is accepted.
@@ -223,7 +268,10 @@ void pool_job_done(
  * may want to grow, after all others there may be slots for those who wait:
  * the caller calls segments_grow() or waiters_serve().
  */
-int pool_alloc(struct attachment *, uint32_t n, bool exact, uint64_t *refs);
+int pool_alloc(
+    struct attachment *, uint32_t n, bool exact, uint32_t tag, uint64_t *refs);
+/* What an ALLOC of that tag was granted by a daemon before us, and is held. */
+int pool_alloc_again(struct attachment *, uint32_t tag, uint64_t *refs);
 /* 0, or why it may not at all, however many slots are free. */
 int pool_may_alloc(const struct attachment *, uint32_t n, bool exact);
 int pool_free(struct attachment *, uint64_t ref);
@@ -271,10 +319,20 @@ void change_begin(
     struct change *, struct pool *, uint32_t slot, struct attachment *party);
 void change_end(struct change *);
 
+/* What its slots count as. */
+static inline enum slot_class
+attachment_class(const struct attachment *a)
+{
+	return a->quarantined ? SLOT_QUARANTINED : SLOT_USED;
+}
+
 /* segment.c */
 /* Free slots below which the pool grows. */
 uint32_t segments_low_water(const struct pool *);
 void segments_start(struct pool *);
+/* As the ledger says, each with its list; what was half done is undone. 0 or
+ * -ENOMEM. */
+int segments_recover(struct pool *);
 /* Attach another if free slots run low, unless one is under way. */
 void segments_grow(struct pool *);
 /*
@@ -286,6 +344,10 @@ bool segments_may_help(const struct attachment *);
 void segments_shrink_later(struct pool *);
 /* What that clock calls. */
 void segments_shrink(void *pool);
+/* What the retry timer calls. */
+void segments_retry(void *pool);
+/* They need not stay in memory any more; the pool ends. */
+void segments_unlock(struct pool *);
 /* Free what the segments' lists need; the pool ends. */
 void segments_clear(struct pool *);
 /* Give back all empty ones above the minimum now; how many. */
@@ -304,7 +366,12 @@ int segments_pick(const struct pool *, uint32_t limit);
 
 /* -EDQUOT, -EUSERS, -ENOMEM, -ESHUTDOWN; `why` says more. */
 int attachment_new(struct attachment **out, struct pool *, struct client *,
-    bool write, char *why, size_t len);
+    bool write, uint32_t tag, char *why, size_t len);
+/*
+ * What the ledger says of that holder, its client being away. 0, -ENOMEM, or
+ * -EUCLEAN: it cannot be.
+ */
+int attachment_recover(struct pool *, unsigned holder);
 /* Attachments of this user's clients. */
 unsigned attachments_of(const struct pool *, uid_t);
 /* Everything held is free again, everything sent an orphan; then freed. */
@@ -313,6 +380,13 @@ void attachment_end(struct attachment *);
 void attachment_forget(struct attachment *);
 /* The connection is gone but not the process: slots are set aside. */
 void attachment_quarantine(struct attachment *);
+/* The same, but it may come back: nothing of it is given up. */
+void attachment_away(struct attachment *);
+void attachment_back(struct attachment *);
+/* The tag of the ATTACH that asked for it. */
+uint32_t attachment_tag(const struct attachment *);
+/* The client has mapped so many segments. */
+void attachment_extend(struct attachment *, uint32_t segments);
 /* Room for so many segments. 0 or -ENOMEM. */
 int attachment_resize(struct attachment *, uint32_t segments_max);
 /* What the quota leaves: slots this attachment may still take. */
@@ -341,6 +415,10 @@ void waiters_flushed(struct attachment *);
 void waiters_end(struct attachment *, int status);
 /* The same for those that wait for slots only. */
 void waiters_end_alloc(struct attachment *, int status);
+/* Drops them unanswered. */
+void waiters_forget(struct attachment *);
+/* Its client reads again. */
+void waiters_resume(struct attachment *);
 unsigned waiters_count(const struct pool *);
 
 /* orphan.c */

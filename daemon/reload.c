@@ -166,10 +166,12 @@ reload(struct daemon *d, struct config *conf, char **error)
 		err = resize_grown(d, conf, error);
 	while ((p = TAILQ_FIRST(&made)) != NULL) {
 		TAILQ_REMOVE(&made, p, entry);
-		if (err == 0)
-			TAILQ_INSERT_TAIL(&d->pools, p, entry);
-		else
+		if (err != 0) {
 			pool_close(p, true);
+			continue;
+		}
+		TAILQ_INSERT_TAIL(&d->pools, p, entry);
+		segments_start(p);
 	}
 	if (err != 0)
 		return err;

@@ -70,6 +70,7 @@ serve_hello(struct request *rq)
 {
 	struct client *c = rq->client;
 	char label[WIRE_LABEL_MAX + 1];
+	uint64_t session, token;
 	uint32_t magic = wire_get_u32(&rq->in);
 	uint16_t lowest = wire_get_u16(&rq->in);
 	uint16_t highest = wire_get_u16(&rq->in);
@@ -80,13 +81,14 @@ serve_hello(struct request *rq)
 		return refuse(rq, -EPROTONOSUPPORT,
 		    "this daemon speaks version %u only", WIRE_VERSION);
 	wire_get_u64(&rq->in); /* features wanted: there are none yet */
-	wire_get_u64(&rq->in); /* an earlier session: nothing is resumed */
-	wire_get_u64(&rq->in); /* its token */
+	session = wire_get_u64(&rq->in);
+	token = wire_get_u64(&rq->in);
 	wire_get_string(&rq->in, label, sizeof(label));
 	CHECK_BODY(rq);
-	if (getrandom(&c->session, sizeof(c->session), 0) !=
-		sizeof(c->session) ||
-	    getrandom(&c->token, sizeof(c->token), 0) != sizeof(c->token))
+	if (!client_resume(c, session, token) &&
+	    (getrandom(&c->session, sizeof(c->session), 0) !=
+		    sizeof(c->session) ||
+		getrandom(&c->token, sizeof(c->token), 0) != sizeof(c->token)))
 		return -EIO;
 	rq->end = false;
 	client_welcome(c, label);
@@ -150,13 +152,16 @@ pass(struct request *rq, uint32_t kind, int fd, uint64_t bytes)
 }
 
 static void
-pass_lane(struct request *rq, const struct lane_end *e)
+pass_lane(struct request *rq, const struct lane_end *e, bool whole)
 {
 	const struct pool *p = e->attachment->pool;
 	const struct lane_geometry *g = &e->lane.geometry;
 
-	pass(rq, WIRE_FD_CLAIMS, p->claims.region.fd, p->claims.region.bytes);
-	pass(rq, WIRE_FD_LANE, e->object.fd, e->object.bytes);
+	if (whole) {
+		pass(rq, WIRE_FD_CLAIMS, p->claims.region.fd,
+		    p->claims.region.bytes);
+		pass(rq, WIRE_FD_LANE, e->object.fd, e->object.bytes);
+	}
 	pass(rq, WIRE_FD_DOORBELL, e->doorbell, 0);
 	wire_put_u32(&rq->out, g->grants_at);
 	wire_put_u32(&rq->out, g->grants);
@@ -168,8 +173,9 @@ pass_lane(struct request *rq, const struct lane_end *e)
 	wire_put_u32(&rq->out, 0);
 }
 
+/* All of it, or what a client that resumes it has not got yet. */
 static int
-put_attachment(struct request *rq, const struct attachment *a)
+put_attachment(struct request *rq, const struct attachment *a, bool whole)
 {
 	const struct pool *p = a->pool;
 	uint32_t features = a->lane != NULL ? WIRE_ATTACHED_LANE : 0;
@@ -185,12 +191,16 @@ put_attachment(struct request *rq, const struct attachment *a)
 	    &rq->out, WIRE_RIGHT_READ | (a->write ? WIRE_RIGHT_WRITE : 0));
 	wire_put_u32(&rq->out, features);
 	wire_put_u64(&rq->out, p->id);
-	wire_put_u32(&rq->out, features != 0 ? 4 : 1);
-	wire_put_u32(&rq->out, 0);
-	pass(rq, WIRE_FD_REGION, a->write ? p->region.fd : p->region_rdonly,
-	    p->region.bytes);
+	wire_put_u32(&rq->out, (whole ? 1 : 0) + (features == 0 ? 0
+						     : whole	? 3
+								: 1));
+	wire_put_u32(&rq->out, whole ? 0 : a->mirror->batch_tag);
+	if (whole)
+		pass(rq, WIRE_FD_REGION,
+		    a->write ? p->region.fd : p->region_rdonly,
+		    p->region.bytes);
 	if (features != 0)
-		pass_lane(rq, a->lane);
+		pass_lane(rq, a->lane, whole);
 	return 0;
 }
 
@@ -225,6 +235,33 @@ try_lane(struct attachment *a)
 		    a->pool->conf.name, strerror(-err));
 }
 
+/* What an ATTACH has made whose answer was lost; NULL: nothing. */
+static struct attachment *
+find_attached(const struct client *c, uint32_t tag)
+{
+	struct attachment *a;
+
+	for (uint32_t i = 0; i < c->nattachments; i++) {
+		a = c->attachments[i];
+		if (a != NULL && attachment_tag(a) == tag)
+			return a;
+	}
+	return NULL;
+}
+
+/* The same attachment again, with whatever of it was not made. */
+static int
+attach_again(struct request *rq, struct attachment *a, uint32_t flags)
+{
+	int err = 0;
+
+	if (a->lane != NULL)
+		err = lane_resume(a->lane);
+	else if ((flags & WIRE_ATTACH_LANE) != 0)
+		try_lane(a);
+	return err == 0 ? put_attachment(rq, a, true) : err;
+}
+
 static int
 serve_attach(struct request *rq)
 {
@@ -240,6 +277,9 @@ serve_attach(struct request *rq)
 	CHECK_BODY(rq);
 	if ((flags & ~(WIRE_ATTACH_RDONLY | WIRE_ATTACH_LANE)) != 0)
 		return refuse(rq, -EINVAL, "unknown attach flags 0x%x", flags);
+	if ((rq->h.flags & WIRE_AGAIN) != 0 &&
+	    (a = find_attached(c, rq->h.tag)) != NULL)
+		return attach_again(rq, a, flags);
 	p = daemon_pool(rq->daemon, name);
 	if (p == NULL)
 		return refuse(
@@ -259,17 +299,37 @@ serve_attach(struct request *rq)
 	/* Whoever comes shall find a region of its full size. */
 	segments_scrub(p);
 	err = attachment_new(&a, p, c, (flags & WIRE_ATTACH_RDONLY) == 0,
-	    rq->why, sizeof(rq->why));
+	    rq->h.tag, rq->why, sizeof(rq->why));
 	if (err != 0)
 		return err;
-	a->number = client_attach(c, a);
-	if (a->number == 0) {
-		attachment_end(a);
-		return -ENOMEM;
-	}
 	if ((flags & WIRE_ATTACH_LANE) != 0)
 		try_lane(a);
-	return put_attachment(rq, a);
+	return put_attachment(rq, a, true);
+}
+
+static int
+serve_resume(struct request *rq)
+{
+	struct attachment *a = rq->attachment;
+	int err = 0;
+
+	CHECK_BODY(rq);
+	if (a->lane_lost)
+		return refuse(rq, -ENOTRECOVERABLE,
+		    "pool %s: the lane of this attachment is lost",
+		    a->pool->conf.name);
+	if (!client_reads_fds(rq->client))
+		return refuse(rq, -EBUSY, "read the earlier replies first");
+	if (a->lane != NULL)
+		err = lane_resume(a->lane);
+	if (err != 0)
+		return err;
+	if (a->pool->state == POOL_RETIRED)
+		client_event(
+		    rq->client, WIRE_EVENT_RETIRED, a->number, a->pool);
+	/* Its ring is read and its bell is heard from now on. */
+	lanes_turn(a->pool);
+	return put_attachment(rq, a, false);
 }
 
 static int
@@ -291,7 +351,7 @@ serve_extend(struct request *rq)
 	if (segments < a->segments_seen || segments > a->pool->segments_max)
 		return refuse(rq, -EINVAL, "the pool has %u segments",
 		    a->pool->segments_max);
-	a->segments_seen = segments;
+	attachment_extend(a, segments);
 	waiters_serve(a->pool);
 	return 0;
 }
@@ -481,7 +541,8 @@ can_be_met(const void *arg)
 
 /* Slots now: how many, or why not; -ENOBUFS: perhaps later. */
 static int
-try_alloc(struct attachment *a, uint32_t n, bool wait, uint64_t *refs)
+try_alloc(
+    struct attachment *a, uint32_t n, bool wait, uint32_t tag, uint64_t *refs)
 {
 	struct wish wish = {a, n, wait};
 	uint32_t most;
@@ -503,7 +564,35 @@ try_alloc(struct attachment *a, uint32_t n, bool wait, uint64_t *refs)
 		return got;
 	return most == 0 || (wait && most < n)
 		   ? -ENOBUFS
-		   : pool_alloc(a, most, wait, refs);
+		   : pool_alloc(a, most, wait, tag, refs);
+}
+
+static int
+put_granted(struct request *rq, const uint64_t *refs, int n)
+{
+	struct attachment *a = rq->attachment;
+
+	put_slots(&rq->out, a->pool, refs, n);
+	if (a->lane != NULL)
+		lane_asked(a->lane);
+	segments_grow(a->pool);
+	return n;
+}
+
+/*
+ * What it was granted by a daemon that could not say so any more; what is too
+ * little goes back.
+ */
+static int
+alloc_again(struct request *rq, uint32_t n, bool wait, uint64_t *refs)
+{
+	int got = pool_alloc_again(rq->attachment, rq->h.tag, refs);
+
+	if ((!wait && got > 0 && (uint32_t)got <= n) || (uint32_t)got == n)
+		return got;
+	while (got > 0)
+		pool_ungrant(rq->attachment, refs[--got]);
+	return 0;
 }
 
 static int
@@ -521,20 +610,19 @@ serve_alloc(struct request *rq)
 	if (n == 0 || n > WIRE_BATCH_MAX)
 		return refuse(
 		    rq, -EINVAL, "1 to %u slots at once", WIRE_BATCH_MAX);
+	if ((rq->h.flags & WIRE_AGAIN) != 0 &&
+	    (got = alloc_again(rq, n, wait, refs)) > 0)
+		return put_granted(rq, refs, got);
 	got = pool_may_alloc(a, n, false);
 	if (got == 0 && wait && n > all)
 		return refuse(rq, -ENOBUFS, "pool %s never has %u slots",
 		    p->conf.name, n);
-	got = try_alloc(a, n, wait, refs);
+	got = try_alloc(a, n, wait, rq->h.tag, refs);
 	if (got == -ENOBUFS)
 		return queue_alloc(rq, n, wait);
 	if (got < 0)
 		return refuse_alloc(a, got, rq->why, sizeof(rq->why));
-	put_slots(&rq->out, p, refs, got);
-	if (a->lane != NULL)
-		lane_asked(a->lane);
-	segments_grow(p);
-	return got;
+	return put_granted(rq, refs, got);
 }
 
 static int
@@ -551,17 +639,34 @@ serve_cancel(struct request *rq)
 	return 0;
 }
 
+/* Whether the attachment has that slot under just this ref. */
+static bool
+is_held(const struct attachment *a, uint64_t ref)
+{
+	const struct pool *p = a->pool;
+	uint32_t slot = ref_slot(ref);
+
+	return ledger_segment_of(&p->ledger, slot) < p->segments_max &&
+	       pool_slot_attached(p, slot) &&
+	       ledger_ref(&p->ledger, slot) == ref &&
+	       ledger_holds(&p->ledger, slot, a->holder);
+}
+
 static int
 serve_free(struct request *rq)
 {
 	struct attachment *a = rq->attachment;
+	bool again = (rq->h.flags & WIRE_AGAIN) != 0;
 	size_t n = wire_left(&rq->in) / 8;
 	int err, first = 0;
+	uint64_t ref;
 
 	if (n == 0 || n > WIRE_BATCH_MAX || wire_left(&rq->in) % 8 != 0)
 		return bad_body(rq);
 	for (size_t i = 0; i < n; i++) {
-		err = pool_free(a, wire_get_u64(&rq->in));
+		ref = wire_get_u64(&rq->in);
+		/* Under that ref it was freed before, if not now. */
+		err = again && !is_held(a, ref) ? 0 : pool_free(a, ref);
 		a->pool->frees_total += err == 0;
 		first = first == 0 ? err : first;
 		wire_put_u32(&rq->out, (uint32_t)err);
@@ -597,39 +702,6 @@ explain_slot(struct request *rq, int err)
 	}
 }
 
-static int
-serve_send(struct request *rq)
-{
-	uint64_t ref = wire_get_u64(&rq->in), out;
-	int err;
-
-	CHECK_BODY(rq);
-	err = pool_send(rq->attachment, ref, &out);
-	if (err != 0)
-		return explain_slot(rq, err);
-	claims_offer(rq->attachment->pool, out, 1);
-	wire_put_u64(&rq->out, out);
-	return 0;
-}
-
-static int
-serve_share(struct request *rq)
-{
-	uint64_t ref = wire_get_u64(&rq->in), out;
-	uint32_t n = wire_get_u32(&rq->in);
-	int err;
-
-	CHECK_BODY(rq);
-	if (n == 0 || n > WIRE_SHARE_MAX)
-		return refuse(rq, -EINVAL, "1 to %u receivers", WIRE_SHARE_MAX);
-	err = pool_share(rq->attachment, ref, n, &out);
-	if (err != 0)
-		return explain_slot(rq, err);
-	claims_offer(rq->attachment->pool, out, n);
-	wire_put_u64(&rq->out, out);
-	return 0;
-}
-
 /* Whether the slot is as the ref says, with receipts open; `open` says how
  * many.
  */
@@ -652,15 +724,135 @@ is_open(const struct pool *p, uint64_t ref, unsigned *open)
 }
 
 /*
+ * Closes the claim, so that the ledger has the last word on what is open, and
+ * opens it again for those that are.
+ */
+static void
+close_claim(struct pool *p, uint64_t ref)
+{
+	claims_revoke(p, ref_slot(ref));
+	claims_settle(p);
+}
+
+static void
+open_claim(struct pool *p, uint64_t ref)
+{
+	unsigned open;
+
+	if (is_open(p, ref, &open))
+		claims_offer(p, ref, open);
+}
+
+/*
+ * Requests that hand slots on count once, also when they are sent again to a
+ * successor, which finds that one was never begun, or begun, or done.
+ */
+enum before { NOTHING, BEGUN, DONE };
+
+static enum before
+begin(struct request *rq, int *status)
+{
+	struct ledger_mirror *m = rq->attachment->mirror;
+	uint64_t key = request_key(rq->h.type, rq->h.tag);
+	enum before before = NOTHING;
+
+	if ((rq->h.flags & WIRE_AGAIN) != 0) {
+		if (m->reply >> 32 == rq->h.tag) {
+			*status = (int32_t)m->reply;
+			return DONE;
+		}
+		before = m->begun == key ? BEGUN : NOTHING;
+	}
+	m->begun = key;
+	compiler_barrier();
+	return before;
+}
+
+/* Just before the ledger changes: nothing else may change the slot between. */
+static void
+intend(struct request *rq, uint64_t ref)
+{
+	struct attachment *a = rq->attachment;
+	const struct ledger *l = &a->pool->ledger;
+
+	if (ledger_segment_of(l, ref_slot(ref)) < a->pool->segments_max &&
+	    pool_slot_attached(a->pool, ref_slot(ref)))
+		ledger_intend(l, &a->mirror->request,
+		    request_key(rq->h.type, rq->h.tag), ref, a->holder);
+}
+
+static int
+end(struct request *rq, int status)
+{
+	struct ledger_mirror *m = rq->attachment->mirror;
+
+	m->reply = (uint64_t)rq->h.tag << 32 | (uint32_t)status;
+	ledger_intent_end(&m->request);
+	return status;
+}
+
+/* The ref that a slot is offered by, which was held by `ref`. */
+static uint64_t
+offered(uint64_t ref, bool shared)
+{
+	return ref_make(
+	    ref_slot(ref), shared, ref_version_next(ref_version(ref)));
+}
+
+static int
+serve_send(struct request *rq)
+{
+	uint64_t ref = wire_get_u64(&rq->in), out = offered(ref, false);
+	struct pool *p = rq->attachment->pool;
+	int err;
+
+	CHECK_BODY(rq);
+	if (begin(rq, &err) != DONE) {
+		intend(rq, ref);
+		err = end(rq, pool_send(rq->attachment, ref, &out));
+	}
+	if (err != 0)
+		return explain_slot(rq, err);
+	open_claim(p, out);
+	wire_put_u64(&rq->out, out);
+	return 0;
+}
+
+static int
+serve_share(struct request *rq)
+{
+	uint64_t ref = wire_get_u64(&rq->in), out = offered(ref, true);
+	uint32_t n = wire_get_u32(&rq->in);
+	struct pool *p = rq->attachment->pool;
+	int err;
+
+	CHECK_BODY(rq);
+	if (n == 0 || n > WIRE_SHARE_MAX)
+		return refuse(rq, -EINVAL, "1 to %u receivers", WIRE_SHARE_MAX);
+	if (begin(rq, &err) != DONE) {
+		intend(rq, ref);
+		err = end(rq, pool_share(rq->attachment, ref, n, &out));
+	}
+	if (err != 0)
+		return explain_slot(rq, err);
+	open_claim(p, out);
+	wire_put_u64(&rq->out, out);
+	return 0;
+}
+
+/*
  * Takes a receipt as a client with a lane would: the claim decides. The ledger
- * may be behind, and is behind a ref that was sent by a lane a moment ago.
+ * may be behind, and is behind a ref that was sent by a lane a moment ago. If
+ * a daemon was killed in the midst of this the claim may be ours.
  */
 static int
-receive(struct attachment *a, uint64_t ref)
+receive(struct request *rq, uint64_t ref, bool begun)
 {
+	struct attachment *a = rq->attachment;
 	struct pool *p = a->pool;
 	uint32_t segment = ledger_segment_of(&p->ledger, ref_slot(ref));
 	unsigned open;
+	int err;
 
 	if (segment >= a->segments_seen && segment < p->segments_max)
 		return -EREMCHG;
@@ -668,8 +860,17 @@ receive(struct attachment *a, uint64_t ref)
 		lanes_sweep(p);
 	if (!is_open(p, ref, &open))
 		return pool_receive(a, ref); /* which says why not */
-	if (claims_take(p, ref, 1) > 0)
+	if (claims_take(p, ref, 1) > 0) {
+		intend(rq, ref);
 		return pool_receive(a, ref);
+	}
+	if (begun) {
+		close_claim(p, ref);
+		intend(rq, ref);
+		err = pool_receive(a, ref);
+		open_claim(p, ref);
+		return err;
+	}
 	pool_reject(a);
 	return -ESTALE;
 }
@@ -678,10 +879,13 @@ static int
 serve_receive(struct request *rq)
 {
 	uint64_t ref = wire_get_u64(&rq->in);
+	enum before before;
 	int err;
 
 	CHECK_BODY(rq);
-	err = receive(rq->attachment, ref);
+	before = begin(rq, &err);
+	if (before != DONE)
+		err = end(rq, receive(rq, ref, before == BEGUN));
 	if (err != 0)
 		return explain_slot(rq, err);
 	put_slots(&rq->out, rq->attachment->pool, &ref, 1);
@@ -692,15 +896,17 @@ serve_receive(struct request *rq)
 
 /*
  * Takes back up to `most` receipts. Those that the claim has open are closed
- * there; others were taken by somebody who has not said so, and may have died:
- * if all are wanted the claim is revoked, and what then has not been received
- * is taken back too.
+ * there; others were taken by somebody who has not said so, and may have died
+ * (or was a daemon that was killed in the midst of this): if all are wanted the
+ * claim is closed, and what then has not been received is taken back too.
  */
 static int
-recall(struct attachment *a, uint64_t ref, unsigned most)
+recall(struct request *rq, uint64_t ref, unsigned most, bool begun)
 {
+	struct attachment *a = rq->attachment;
 	struct pool *p = a->pool;
 	unsigned open, want, got;
+	int n;
 
 	lanes_sweep(p);
 	if (!a->write || !is_open(p, ref, &open) ||
@@ -708,12 +914,15 @@ recall(struct attachment *a, uint64_t ref, unsigned most)
 		return pool_recall(a, ref, most); /* nothing, or why not */
 	want = most == 0 || most > open ? open : most;
 	got = claims_take(p, ref, want);
-	if (got < want && want == open) {
-		claims_revoke(p, ref_slot(ref));
-		claims_settle(p);
-		got = want;
+	if (got == want || (want < open && !begun)) {
+		intend(rq, ref);
+		return got > 0 ? pool_recall(a, ref, got) : 0;
 	}
-	return got > 0 ? pool_recall(a, ref, got) : 0;
+	close_claim(p, ref);
+	intend(rq, ref);
+	n = pool_recall(a, ref, want);
+	open_claim(p, ref);
+	return n;
 }
 
 static int
@@ -722,10 +931,13 @@ serve_recall(struct request *rq)
 	struct attachment *a = rq->attachment;
 	uint64_t ref = wire_get_u64(&rq->in);
 	uint32_t most = wire_get_u32(&rq->in);
+	enum before before;
 	int n;
 
 	CHECK_BODY(rq);
-	n = recall(a, ref, most);
+	before = begin(rq, &n);
+	if (before != DONE)
+		n = end(rq, recall(rq, ref, most, before == BEGUN));
 	if (n < 0)
 		return explain_slot(rq, n);
 	waiters_serve(a->pool);
@@ -739,15 +951,11 @@ serve_held(struct request *rq)
 	struct attachment *a = rq->attachment;
 	uint64_t ref = wire_get_u64(&rq->in);
 	struct pool *p = a->pool;
-	uint32_t slot = ref_slot(ref);
 
 	CHECK_BODY(rq);
 	lanes_sweep(p);
 	waiters_serve(p);
-	return ledger_segment_of(&p->ledger, slot) < p->segments_max &&
-	       pool_slot_attached(p, slot) &&
-	       ledger_ref(&p->ledger, slot) == ref &&
-	       ledger_holds(&p->ledger, slot, a->holder);
+	return is_held(a, ref);
 }
 
 static int
@@ -903,16 +1111,17 @@ static const struct handler {
     {WIRE_HELLO, 0, 0, serve_hello},
     {WIRE_PING, 0, NEEDS_HELLO, serve_ping},
     {WIRE_BYE, 0, NEEDS_HELLO, serve_bye},
-    {WIRE_ATTACH, 0, NEEDS_HELLO, serve_attach},
+    {WIRE_ATTACH, WIRE_AGAIN, NEEDS_HELLO, serve_attach},
     {WIRE_DETACH, 0, NEEDS_SLOTS, serve_detach},
     {WIRE_EXTEND, 0, NEEDS_SLOTS, serve_extend},
-    {WIRE_ALLOC, WIRE_WAIT, NEEDS_SLOTS, serve_alloc},
+    {WIRE_RESUME, 0, NEEDS_SLOTS, serve_resume},
+    {WIRE_ALLOC, WIRE_WAIT | WIRE_AGAIN, NEEDS_SLOTS, serve_alloc},
     {WIRE_CANCEL, 0, NEEDS_SLOTS, serve_cancel},
-    {WIRE_FREE, 0, NEEDS_SLOTS, serve_free},
-    {WIRE_SEND, 0, NEEDS_SLOTS, serve_send},
-    {WIRE_SHARE, 0, NEEDS_SLOTS, serve_share},
-    {WIRE_RECEIVE, 0, NEEDS_SLOTS, serve_receive},
-    {WIRE_RECALL, 0, NEEDS_SLOTS, serve_recall},
+    {WIRE_FREE, WIRE_AGAIN, NEEDS_SLOTS, serve_free},
+    {WIRE_SEND, WIRE_AGAIN, NEEDS_SLOTS, serve_send},
+    {WIRE_SHARE, WIRE_AGAIN, NEEDS_SLOTS, serve_share},
+    {WIRE_RECEIVE, WIRE_AGAIN, NEEDS_SLOTS, serve_receive},
+    {WIRE_RECALL, WIRE_AGAIN, NEEDS_SLOTS, serve_recall},
     {WIRE_FLUSH, WIRE_WAIT, NEEDS_SLOTS, serve_flush},
     {WIRE_HELD, 0, NEEDS_SLOTS, serve_held},
     {WIRE_STATS, 0, NEEDS_EAR, serve_stats},
@@ -998,6 +1207,8 @@ request_serve(struct client *c, const uint8_t *bytes, size_t len)
 	rq.attachment = client_attachment(c, rq.h.attachment);
 	handler = handler_of(rq.h.type);
 	status = admit(&rq, handler);
+	if (rq.h.type != WIRE_HELLO)
+		c->fresh = false;
 	pool_look_at_clock();
 	/* What the client published came before what it asks. */
 	if (status == 0 && rq.attachment != NULL)

@@ -25,6 +25,9 @@
 #include "log.h"
 #include "pool.h"
 
+/* Until growth that failed is tried again for those who wait. */
+#define GROWTH_RETRY_MS 250u
+
 uint32_t
 segments_low_water(const struct pool *p)
 {
@@ -57,7 +60,7 @@ static void
 page_range(const struct pool *p, uint32_t first, uint32_t last, uint64_t *at,
     uint64_t *bytes)
 {
-	uint64_t mask = PAGE_BYTES - 1;
+	uint64_t mask = p->region.page_bytes - 1;
 	uint64_t from = first * segment_bytes(p);
 	uint64_t to = (last + 1) * segment_bytes(p);
 
@@ -73,8 +76,14 @@ static int
 submit(struct pool *p, uint32_t segment, enum helper_kind kind, int fd,
     uint64_t at, uint64_t bytes)
 {
-	struct helper_job job = {
-	    .kind = kind, .fd = fd, .offset = at, .bytes = bytes};
+	/* What the daemon keeps beside the slots is small. */
+	bool slots = fd == p->region.fd;
+	struct helper_job job = {.kind = kind,
+	    .fd = fd,
+	    .offset = at,
+	    .bytes = bytes,
+	    .prefault = slots && p->conf.prefault,
+	    .lock = slots && p->conf.lock};
 	int err = bytes == 0 ? 0 : daemon_submit(p->daemon, p, segment, &job);
 
 	if (err == 0 && bytes > 0) {
@@ -102,14 +111,6 @@ growth_note(struct pool *p, int err, const char *why)
 	snprintf(p->growth_why, sizeof(p->growth_why), "%s", why);
 }
 
-static void
-growth_failed(struct pool *p, uint32_t segment)
-{
-	p->growing = false;
-	set_state(p, segment, LEDGER_ABSENT);
-	waiters_growth_failed(p);
-}
-
 static int
 first_absent(const struct pool *p)
 {
@@ -119,6 +120,36 @@ first_absent(const struct pool *p)
 	return -1;
 }
 
+/* Somebody waits whom another segment would help. */
+static bool
+is_waited_for(const struct pool *p)
+{
+	const struct attachment *a;
+	int next = TAILQ_EMPTY(&p->queue) ? -1 : first_absent(p);
+
+	TAILQ_FOREACH (a, &p->queue, turn)
+		if (next >= 0 && (uint32_t)next < a->segments_seen)
+			return true;
+	return false;
+}
+
+static void
+growth_failed(struct pool *p, uint32_t segment)
+{
+	p->growing = false;
+	set_state(p, segment, LEDGER_ABSENT);
+	waiters_growth_failed(p);
+	/* Nothing else may happen in the pool before there is enough again. */
+	if (is_waited_for(p))
+		timer_start(p->retry, GROWTH_RETRY_MS);
+}
+
+void
+segments_retry(void *pool)
+{
+	segments_grow(pool);
+}
+
 /*
  * Memory again for what a client has cut off of an attached segment, from
  * `size` on, and for no page before that: a failed attach leaves a hole.
@@ -126,7 +157,7 @@ first_absent(const struct pool *p)
 static void
 restore_segment(struct pool *p, uint32_t segment, uint64_t size)
 {
-	uint64_t at, bytes, from = size & ~(PAGE_BYTES - 1);
+	uint64_t at, bytes, from = size & ~(p->region.page_bytes - 1);
 
 	page_range(p, segment, segment, &at, &bytes);
 	if (p->segments[segment].state != LEDGER_ATTACHED || at + bytes <= from)
@@ -149,7 +180,9 @@ restore_size(struct pool *p)
 	uint64_t size;
 	int err = region_size(&p->region, &size);
 
-	if (err == 0 && size == p->region.bytes)
+	/* Others are sealed. */
+	if (p->region.kind != REGION_POSIX ||
+	    (err == 0 && size == p->region.bytes))
 		return;
 	if (err == 0)
 		err = region_grow(&p->region, p->region.bytes);
@@ -211,19 +244,6 @@ segments_may_help(const struct attachment *a)
 	return false;
 }
 
-/* Somebody waits whom another segment would help. */
-static bool
-is_waited_for(const struct pool *p)
-{
-	const struct attachment *a;
-	int next = TAILQ_EMPTY(&p->queue) ? -1 : first_absent(p);
-
-	TAILQ_FOREACH (a, &p->queue, turn)
-		if (next >= 0 && (uint32_t)next < a->segments_seen)
-			return true;
-	return false;
-}
-
 void
 segments_grow(struct pool *p)
 {
@@ -246,7 +266,7 @@ segments_grow(struct pool *p)
 void
 segments_start(struct pool *p)
 {
-	if (p->conf.min_segments > 0)
+	if (p->segments_attached < p->conf.min_segments && !p->growing)
 		attach_one(p);
 }
 
@@ -277,6 +297,90 @@ open_segment(struct pool *p, uint32_t segment)
 	p->slots += n;
 	p->count[SLOT_FREE] += n;
 	return made > 0 ? 0 : -EINVAL;
+}
+
+/* Takes what the ledger says is not free off the list of a fresh segment. */
+static void
+take_used(struct pool *p, uint32_t segment)
+{
+	struct segment *s = &p->segments[segment];
+	uint32_t used = p->conf.slots_per_segment, taken;
+
+	/* What never was granted is not even looked at again. */
+	while (used > 0 && load_relaxed(&s->words[used - 1]) == 0)
+		used--;
+	for (uint32_t i = 0; i < used; i++)
+		slab_seg_take(&s->core);
+	for (uint32_t i = used; i-- > 0;)
+		if (ledger_unpack(load_relaxed(&s->words[i])).state ==
+		    LEDGER_FREE)
+			slab_seg_give(&s->core, i);
+	taken = slab_seg_used(&s->core);
+	p->count[SLOT_FREE] -= taken;
+	p->segments_empty -= taken > 0;
+	if (taken == p->conf.slots_per_segment)
+		p->roomy[segment / 64] &= ~(UINT64_C(1) << segment % 64);
+}
+
+/* The daemon before was killed while it came or went: it goes. */
+static void
+undo(struct pool *p, uint32_t segment)
+{
+	uint64_t at, bytes;
+
+	page_range(p, segment, segment, &at, &bytes);
+	submit(p, segment, HELPER_DETACH, p->region.fd, at, bytes);
+	if (p->segments[segment].jobs == 0)
+		set_state(p, segment, LEDGER_ABSENT);
+}
+
+/* What the helper before had locked went with it. */
+static void
+lock(struct pool *p, uint32_t segment)
+{
+	uint64_t at, bytes;
+
+	page_range(p, segment, segment, &at, &bytes);
+	if (p->conf.lock)
+		submit(p, segment, HELPER_LOCK, p->region.fd, at, bytes);
+}
+
+int
+segments_recover(struct pool *p)
+{
+	enum ledger_segment state;
+	int err = 0;
+
+	for (uint32_t i = 0; i < p->segments_max; i++) {
+		state = ledger_segment(&p->ledger, i);
+		if (state == LEDGER_ABSENT)
+			continue;
+		p->segments_high = i + 1;
+		set_state(
+		    p, i, state == LEDGER_ATTACHED ? state : LEDGER_DETACHING);
+		if (state == LEDGER_ATTACHED)
+			p->claims.high = i + 1;
+	}
+	for (uint32_t i = 0; i < p->segments_high && err == 0; i++) {
+		state = p->segments[i].state;
+		if (state == LEDGER_DETACHING)
+			undo(p, i);
+		else if (state == LEDGER_ATTACHED)
+			err = open_segment(p, i);
+		if (err == 0 && state == LEDGER_ATTACHED) {
+			take_used(p, i);
+			lock(p, i);
+		}
+	}
+	return err;
+}
+
+void
+segments_unlock(struct pool *p)
+{
+	if (p->conf.lock && p->segments_high > 0)
+		submit(
+		    p, 0, HELPER_FORGET, p->region.fd, 0, p->region.page_bytes);
 }
 
 static void
@@ -363,6 +467,9 @@ segments_job_done(struct pool *p, uint32_t segment, bool attach,
 		    p->conf.name, segment, strerror(-r->status));
 	else if (attach && r->status != 0)
 		attach_failed(p, segment, r);
+	else if (r->status != 0)
+		log_warn("pool", "%s: segment %u: %s", p->conf.name, segment,
+		    strerror(-r->status));
 	if (s->jobs > 0)
 		return;
 	/* The state tells what they were for: a scrub's punch has none. */
@@ -506,8 +613,10 @@ punch(struct pool *p, uint32_t first, uint32_t last)
 void
 segments_scrub(struct pool *p)
 {
-	uint64_t due = p->segments_attached * (segment_bytes(p) + PAGE_BYTES);
+	uint64_t due =
+	    p->segments_attached * (segment_bytes(p) + p->region.page_bytes);
 	uint32_t first = p->segments_max;
+	uint64_t size;
 
 	restore_size(p);
 	if (p->jobs > 0 || region_allocated(p->region.fd) <= due)
@@ -520,4 +629,8 @@ segments_scrub(struct pool *p)
 			first = p->segments_max;
 		}
 	}
+	/* What is sealed is longer than the pool is now. */
+	if (region_size(&p->region, &size) == 0 && size > p->region.bytes)
+		submit(p, 0, HELPER_DETACH, p->region.fd, p->region.bytes,
+		    size - p->region.bytes);
 }

@@ -135,7 +135,7 @@ static inline void
 slot_count_granted(struct attachment *a, uint32_t number, uint32_t n)
 {
 	slot_count_taken(a->pool, number, n);
-	a->pool->count[SLOT_USED] += n;
+	a->pool->count[attachment_class(a)] += n;
 	slot_charge(a, number, (int)n, 0, (int)n);
 }
 
@@ -150,7 +150,7 @@ slot_is_own(const struct attachment *a, uint64_t word)
 static inline void
 slot_count_freed(struct attachment *a, uint32_t number, uint32_t n)
 {
-	slot_count_free(a->pool, number, SLOT_USED, n);
+	slot_count_free(a->pool, number, attachment_class(a), n);
 	slot_charge(a, number, -(int)n, 0, -(int)n);
 }
 
@@ -167,7 +167,7 @@ static inline void
 slot_count_sent(struct attachment *a, uint32_t number, uint32_t n)
 {
 	slot_charge(a, number, -(int)n, (int)n, 0);
-	a->pool->count[SLOT_USED] -= n;
+	a->pool->count[attachment_class(a)] -= n;
 	a->pool->count[SLOT_IN_FLIGHT] += n;
 }
 
@@ -186,7 +186,7 @@ slot_count_received(struct attachment *a, struct attachment *sender,
 	slot_charge(sender, number, 0, -(int)n, -(int)n);
 	slot_charge(a, number, (int)n, 0, (int)n);
 	a->pool->count[SLOT_IN_FLIGHT] -= n;
-	a->pool->count[SLOT_USED] += n;
+	a->pool->count[attachment_class(a)] += n;
 	if (sender->open == 0)
 		attachment_settled(sender);
 }

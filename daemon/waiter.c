@@ -13,7 +13,9 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
+#include "client.h"
 #include "lanes.h"
 #include "pool.h"
 #include "wire.h"
@@ -109,7 +111,7 @@ serve_one(struct attachment *a)
 {
 	uint64_t refs[WIRE_BATCH_MAX];
 	struct waiter *w = TAILQ_FIRST(&a->waiters);
-	int n = pool_alloc(a, w->n, !w->growth_only, refs);
+	int n = pool_alloc(a, w->n, !w->growth_only, w->tag, refs);
 
 	if (n == -ENOBUFS)
 		return false;
@@ -155,16 +157,33 @@ holds_up(const struct attachment *a)
 	return a->charged + (uint64_t)(w->growth_only ? 1 : w->n) <= share;
 }
 
+void
+waiters_resume(struct attachment *a)
+{
+	enqueue(a);
+	waiters_serve(a->pool);
+}
+
 /* The first in the queue who can be served was; false: there is none. */
 static bool
 serve_next(struct pool *p)
 {
 	uint32_t blocked = 0; /* segments mapped by those who wait on */
-	struct attachment *a;
+	struct attachment *a, *next;
 
 	if (p->count[SLOT_FREE] == 0 && orphans_slots(p) == 0)
 		return false;
-	TAILQ_FOREACH (a, &p->queue, turn) {
+	for (a = TAILQ_FIRST(&p->queue); a != NULL; a = next) {
+		next = TAILQ_NEXT(a, turn);
+		/*
+		 * Who does not read waits until it does: of one client only
+		 * the last grant can be on its way, so that a successor can
+		 * tell what has arrived.
+		 */
+		if (client_is_choked(a->client)) {
+			dequeue(a);
+			continue;
+		}
 		if (a->segments_seen <= blocked &&
 		    TAILQ_FIRST(&a->waiters)->n > attachment_owed(a))
 			continue;
@@ -235,6 +254,24 @@ waiters_end(struct attachment *a, int status)
 	waiters_end_alloc(a, status);
 	while ((w = TAILQ_FIRST(&a->flushes)) != NULL)
 		finish(&a->flushes, w, status, NULL);
+}
+
+void
+waiters_forget(struct attachment *a)
+{
+	struct waiter *w;
+
+	while ((w = TAILQ_FIRST(&a->waiters)) != NULL) {
+		TAILQ_REMOVE(&a->waiters, w, entry);
+		a->pool->growth_waiters -= w->growth_only;
+		free(w);
+	}
+	while ((w = TAILQ_FIRST(&a->flushes)) != NULL) {
+		TAILQ_REMOVE(&a->flushes, w, entry);
+		a->pool->flushes--;
+		free(w);
+	}
+	dequeue(a);
 }
 
 unsigned

@@ -8,8 +8,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,9 +15,6 @@
 #include "call.h"
 #include "fork.h"
 #include "pool.h"
-
-/* How long a sender sleeps for room when another thread receives, in ms. */
-#define ROOM_MS 10
 
 int64_t
 clock_ms(void)
@@ -87,11 +82,17 @@ call_put_u64(struct slabd_call *c, uint64_t value)
 	c->len = w.len;
 }
 
-void
-session_news(struct slabd *s)
+struct slabd_call *
+call_copy(const struct slabd_call *c, size_t room)
 {
-	if (s->news++ == 0 && s->event >= 0)
-		eventfd_write(s->event, 1);
+	struct slabd_call *copy = malloc(sizeof(*copy) + room);
+
+	if (copy == NULL)
+		return NULL;
+	*copy = *c;
+	if (c->body == c->small)
+		copy->body = copy->small;
+	return copy;
 }
 
 /* The call is off the list and its `reply` has run. */
@@ -108,44 +109,21 @@ finish(struct slabd *s, struct slabd_call *c)
 		sem_post(&c->wake);
 }
 
-static void
-fail_all(struct slabd *s, struct call_list *list, int err)
-{
-	struct slabd_call *c;
-
-	while ((c = TAILQ_FIRST(list)) != NULL) {
-		TAILQ_REMOVE(list, c, link);
-		c->status = err;
-		if (c->reply != NULL)
-			c->reply(c, NULL);
-		finish(s, c);
-	}
-}
-
 void
-session_lost(struct slabd *s, int err)
+call_fail(struct slabd *s, struct slabd_call *c, int err)
 {
-	if (s->socket < 0)
-		return;
-	/* A forked child's copy would keep the registration alive. */
-	if (s->epoll >= 0)
-		epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->socket, NULL);
-	shutdown(s->socket, SHUT_RDWR);
-	close(s->socket);
-	s->socket = -1;
-	s->broken = false;
-	s->lost_at = clock_ms();
-	fail_all(s, &s->unsent, err);
-	fail_all(s, &s->calls, err);
-	session_news(s);
+	c->status = err;
+	if (c->reply != NULL)
+		c->reply(c, NULL);
+	finish(s, c);
 }
 
 static struct slabd_call *
-find(struct slabd *s, uint32_t tag)
+find(struct call_list *list, uint32_t tag)
 {
 	struct slabd_call *c;
 
-	TAILQ_FOREACH (c, &s->calls, link)
+	TAILQ_FOREACH (c, list, link)
 		if (c->tag == tag)
 			return c;
 	return NULL;
@@ -163,7 +141,7 @@ has_text(const struct wire_header *h)
 static int
 answer(struct slabd *s, struct message *m)
 {
-	struct slabd_call *c = find(s, m->header.tag);
+	struct slabd_call *c = find(&s->calls, m->header.tag);
 	size_t left = wire_left(&m->body);
 	int err = 0;
 
@@ -176,6 +154,9 @@ answer(struct slabd *s, struct message *m)
 		    wire_get_bytes(&m->body, left), left);
 	if (m->cut && c->status >= 0)
 		c->status = -EMFILE;
+	/* The daemon before had done it. */
+	if (c->type == WIRE_DETACH && c->status == -EBADF)
+		c->status = 0;
 	if (c->reply != NULL)
 		err = c->reply(c, m);
 	else if (!wire_done(&m->body))
@@ -191,8 +172,13 @@ answer(struct slabd *s, struct message *m)
 static int
 deliver(struct slabd *s, struct message *m, size_t len)
 {
-	int err = wire_open(&m->body, s->inbox, len, &m->header);
+	int err;
 
+	if (s->phase == SESSION_GREETING)
+		return session_greeted(s, len);
+	if (len == 0)
+		return -ENOTCONN;
+	err = wire_open(&m->body, s->inbox, len, &m->header);
 	if (err < 0)
 		return err;
 	if (m->header.type & WIRE_REPLY)
@@ -252,17 +238,17 @@ take(struct slabd *s, struct message *m, ssize_t len)
 		return 0;
 	/* The inbox is in use: what `reply` posts must not receive into it. */
 	s->receiving = true;
-	err = len == 0	? -ENOTCONN
-	      : len < 0 ? (int)len
-			: deliver(s, m, (size_t)len);
+	err = len < 0 ? (int)len : deliver(s, m, (size_t)len);
+	if (err == 0 && s->phase == SESSION_RESUMING && s->resume.done)
+		session_resume(s);
 	s->receiving = false;
 	close_fds(m);
-	if (err < 0) {
-		session_lost(s, err == -EBADMSG ? -EPROTO : -ENOTCONN);
-		return err;
-	}
+	if (err == -EBADMSG)
+		session_end(s, -EPROTO);
+	else if (err < 0)
+		session_lost(s);
 	send_unsent(s);
-	return 1;
+	return err < 0 ? err : 1;
 }
 
 /* As receiver, without waiting; the lock is kept. */
@@ -301,11 +287,15 @@ wait_socket(int fd, short events, int64_t deadline, bool interruptible)
 	return n > 0 ? 0 : n == 0 ? -ETIMEDOUT : -EINTR;
 }
 
-/* Being the receiver until one message came. */
+/* Being the receiver until one message came, or there is room to send. */
 static int
 lead(struct slabd *s, int64_t deadline, bool interruptible)
 {
-	bool patient = deadline == NEVER && !interruptible;
+	bool greeting = s->phase == SESSION_GREETING;
+	bool full = s->phase == SESSION_READY && !TAILQ_EMPTY(&s->unsent);
+	bool late = greeting && s->greet_by < deadline;
+	int64_t until = late ? s->greet_by : deadline;
+	bool patient = until == NEVER && !interruptible && !full;
 	struct message m = {.n_fds = 0};
 	ssize_t len = 0;
 	int err = 0;
@@ -313,14 +303,46 @@ lead(struct slabd *s, int64_t deadline, bool interruptible)
 	s->receiving = true;
 	pthread_mutex_unlock(&s->lock);
 	if (!patient)
-		err = wait_socket(s->socket, POLLIN, deadline, interruptible);
+		err = wait_socket(s->socket, full ? POLLIN | POLLOUT : POLLIN,
+		    until, interruptible);
 	if (err == 0)
 		len = receive(s, &m, patient ? 0 : MSG_DONTWAIT);
 	pthread_mutex_lock(&s->lock);
 	s->receiving = false;
-	if (err == 0)
+	if (err == 0) {
 		take(s, &m, len);
+		send_unsent(s);
+	} else if (late && err == -ETIMEDOUT) {
+		session_unanswered(s);
+		err = 0;
+	}
 	return err;
+}
+
+/* Asleep until it is time to knock, and then knocks. */
+static int
+come_back(struct slabd *s, int64_t deadline, bool interruptible)
+{
+	int64_t until = session_next_try(s), now = clock_ms();
+	struct timespec at;
+	int err;
+
+	if (now >= until || session_is_given_up(s)) {
+		session_knock(s);
+		return 0;
+	}
+	if (now >= deadline)
+		return -ETIMEDOUT;
+	if (until > deadline)
+		until = deadline;
+	at.tv_sec = (time_t)(until / 1000);
+	at.tv_nsec = (long)(until % 1000) * 1000000;
+	s->receiving = true;
+	pthread_mutex_unlock(&s->lock);
+	err = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+	pthread_mutex_lock(&s->lock);
+	s->receiving = false;
+	return err == EINTR && interruptible ? -EINTR : 0;
 }
 
 /* Asleep until the call is answered or the role is free. */
@@ -348,77 +370,67 @@ call_await(struct slabd *s, struct slabd_call *c, int64_t deadline)
 	int err = 0;
 
 	while (!c->done && err == 0)
-		err = s->receiving ? follow(s, c, deadline)
-				   : lead(s, deadline, c->interruptible);
+		if (c->here && s->phase == SESSION_AWAY)
+			err = -ENOTCONN;
+		else if (s->receiving)
+			err = follow(s, c, deadline);
+		else if (s->phase == SESSION_AWAY)
+			err = come_back(s, deadline, c->interruptible);
+		else
+			err = lead(s, deadline, c->interruptible);
 	return c->done ? 0 : err;
-}
-
-/* As receiver, so that threads wait for the one that connects. */
-static int
-reconnect(struct slabd *s, struct slabd_call *c)
-{
-	const char *why = slabd_error_detail();
-	int64_t deadline =
-	    s->reconnect_ms < 0 ? NEVER : s->lost_at + s->reconnect_ms;
-	struct greeting g;
-	int err;
-
-	s->receiving = true;
-	pthread_mutex_unlock(&s->lock);
-	err = session_connect(s, deadline, &g);
-	pthread_mutex_lock(&s->lock);
-	s->receiving = false;
-	if (err < 0) {
-		error_copy(c->text, sizeof(c->text), why, strlen(why));
-		return -ENOTCONN;
-	}
-	session_install(s, &g);
-	return 0;
 }
 
 /* A dead socket was met while sending. */
 static void
 broken(struct slabd *s)
 {
+	s->broken = true;
 	if (s->receiving) {
 		/* Ends the receiver's sleep, after what came before. */
-		s->broken = true;
 		shutdown(s->socket, SHUT_RDWR);
 		return;
 	}
 	session_drain(s);
-	session_lost(s, -ENOTCONN);
+	session_lost(s);
 }
 
 int
-call_ready(struct slabd *s, struct slabd_call *c, bool wait)
+call_again(const struct slabd_call *c)
 {
-	int err = 0;
-
-	while (err == 0 && (s->socket < 0 || s->broken)) {
-		if (!wait)
-			err = -ENOTCONN;
-		else if (s->receiving)
-			follow(s, c, NEVER);
-		else if (s->broken)
-			broken(s);
-		else
-			err = reconnect(s, c);
+	switch (c->type) {
+	case WIRE_ATTACH:
+	case WIRE_ALLOC:
+	case WIRE_FREE:
+	case WIRE_SEND:
+	case WIRE_SHARE:
+	case WIRE_RECEIVE:
+	case WIRE_RECALL:
+		return c->flags | WIRE_AGAIN;
+	case WIRE_PING:
+	case WIRE_DETACH:
+	case WIRE_EXTEND:
+	case WIRE_CANCEL:
+	case WIRE_FLUSH:
+	case WIRE_HELD:
+	case WIRE_STATS:
+	case WIRE_HOLDERS:
+	case WIRE_CONFIG:
+	case WIRE_AUDIT:
+		return c->flags;
 	}
-	if (err == 0 && c->pool != NULL && c->pool->epoch != s->epoch)
-		err = -ENOTRECOVERABLE;
-	return err;
+	return -1;
 }
 
 /*
- * One try: 0, -EAGAIN (no room), -ENOTCONN (and it is known), -ENOMEM,
- * -EMSGSIZE. One piece of memory is cheaper to send than two.
+ * One try, as call_transmit(). After -ENOTCONN a call that is in a list may be
+ * gone. One piece of memory is cheaper to send than two.
  */
 static int
-transmit(struct slabd *s, struct slabd_call *c)
+transmit(struct slabd *s, const struct slabd_call *c)
 {
 	struct wire_header h = {.type = c->type,
-	    .flags = c->flags,
+	    .flags = (uint16_t)(c->sent ? call_again(c) : c->flags),
 	    .tag = c->tag,
 	    .attachment = c->attachment};
 	struct wire_writer w;
@@ -427,11 +439,8 @@ transmit(struct slabd *s, struct slabd_call *c)
 	wire_put_bytes(&w, c->body, c->len);
 	if (w.bad)
 		return -EMSGSIZE;
-	if (send(s->socket, w.buf, w.len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
-		c->sent = true;
-		TAILQ_INSERT_TAIL(&s->calls, c, link);
+	if (send(s->socket, w.buf, w.len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
 		return 0;
-	}
 	if (errno == EAGAIN || errno == EINTR)
 		return -EAGAIN;
 	if (errno == ENOBUFS || errno == ENOMEM)
@@ -440,37 +449,80 @@ transmit(struct slabd *s, struct slabd_call *c)
 	return -ENOTCONN;
 }
 
-/*
- * Sleeps until the daemon may have read something. Room is announced to nobody
- * but a thread that polls, so behind another receiver look again after a while.
- */
+/* It is on its way. */
 static void
-wait_room(struct slabd *s, struct slabd_call *c)
+sent(struct slabd *s, struct slabd_call *c)
 {
-	if (s->receiving) {
-		follow(s, c, clock_after(ROOM_MS));
-		return;
-	}
-	s->receiving = true;
-	pthread_mutex_unlock(&s->lock);
-	wait_socket(s->socket, POLLIN | POLLOUT, NEVER, false);
-	pthread_mutex_lock(&s->lock);
-	s->receiving = false;
-	session_drain(s);
+	c->sent = true;
+	TAILQ_INSERT_TAIL(&s->calls, c, link);
 }
 
-static void
-number(struct slabd *s, struct slabd_call *c)
+int
+call_transmit(struct slabd *s, struct slabd_call *c)
+{
+	int err = transmit(s, c);
+
+	if (err == 0)
+		sent(s, c);
+	return err;
+}
+
+void
+call_number(struct slabd *s, struct slabd_call *c)
 {
 	do
 		c->tag = ++s->tag;
-	while (c->tag == 0 || find(s, c->tag) != NULL);
+	while (c->tag == 0 || find(&s->calls, c->tag) != NULL ||
+	       find(&s->unsent, c->tag) != NULL);
 	if (c->pool != NULL)
 		c->attachment = c->pool->attachment;
+	c->session = s;
+	c->epoch = s->epoch;
 	c->sent = c->done = false;
 	c->status = 0;
 	c->text[0] = '\0';
 	sem_init(&c->wake, 0, 0);
+}
+
+/* Sends what is queued, in order, as far as there is room. */
+static void
+send_unsent(struct slabd *s)
+{
+	struct slabd_call *c;
+	int err;
+
+	while (s->phase == SESSION_READY && !s->broken &&
+	       (c = TAILQ_FIRST(&s->unsent)) != NULL) {
+		err = transmit(s, c);
+		if (err == -EAGAIN || err == -ENOTCONN ||
+		    (err == -ENOMEM && c->owner == CALL_POSTED))
+			return;
+		TAILQ_REMOVE(&s->unsent, c, link);
+		if (err == 0)
+			sent(s, c);
+		else
+			call_fail(s, c, err);
+	}
+}
+
+static void
+enqueue(struct slabd *s, struct slabd_call *c)
+{
+	TAILQ_INSERT_TAIL(&s->unsent, c, link);
+	send_unsent(s);
+}
+
+int
+call_ready(struct slabd *s, struct slabd_call *c)
+{
+	if (s->phase != SESSION_READY)
+		session_poll(s, true);
+	if (session_lacks(s, c))
+		return -ENOTRECOVERABLE;
+	if (s->phase == SESSION_READY && !s->broken)
+		return 0;
+	return s->phase == SESSION_AWAY && session_is_given_up(s) ? -ENOTCONN
+								  : -EAGAIN;
 }
 
 int
@@ -478,17 +530,22 @@ call_start(struct slabd *s, struct slabd_call *c, bool wait)
 {
 	int err;
 
-	number(s, c);
-	while ((err = call_ready(s, c, wait)) == 0) {
-		send_unsent(s);
-		err = TAILQ_EMPTY(&s->unsent) ? transmit(s, c) : -EAGAIN;
-		if (err == 0)
-			return 0;
-		if (err == -EAGAIN && wait)
-			wait_room(s, c);
-		else if (err != -ENOTCONN || !wait)
-			break;
+	call_number(s, c);
+	if (wait && !session_lacks(s, c)) {
+		enqueue(s, c);
+		return 0;
 	}
+	err = call_ready(s, c);
+	if (err == 0)
+		err = TAILQ_EMPTY(&s->unsent) ? call_transmit(s, c) : -EAGAIN;
+	if (err == 0)
+		return 0;
+	/* It was found dead by this very call, and may be back for the next. */
+	if (err == -ENOTCONN && s->reconnect_ms != 0 &&
+	    !(s->phase == SESSION_AWAY && session_is_given_up(s)))
+		err = -EAGAIN;
+	if (err == -ENOTCONN)
+		error_copy(c->text, sizeof(c->text), s->why, strlen(s->why));
 	c->status = err;
 	c->done = true;
 	if (c->reply != NULL)
@@ -519,33 +576,15 @@ call_run(struct slabd *s, struct slabd_call *c)
 	return call_result(c);
 }
 
-/* Sends what was posted when there was no room, in order. */
-static void
-send_unsent(struct slabd *s)
-{
-	struct slabd_call *c;
-
-	while (s->socket >= 0 && !s->broken &&
-	       (c = TAILQ_FIRST(&s->unsent)) != NULL) {
-		TAILQ_REMOVE(&s->unsent, c, link);
-		if (transmit(s, c) == 0)
-			continue;
-		TAILQ_INSERT_HEAD(&s->unsent, c, link);
-		return;
-	}
-}
-
 void
 call_post(struct slabd *s, struct slabd_call *c)
 {
 	c->owner = CALL_POSTED;
-	number(s, c);
-	if (s->socket < 0) {
-		free(c);
-		return;
-	}
-	TAILQ_INSERT_TAIL(&s->unsent, c, link);
-	send_unsent(s);
+	call_number(s, c);
+	if (session_lacks(s, c))
+		call_fail(s, c, -ENOTRECOVERABLE);
+	else
+		enqueue(s, c);
 }
 
 int
@@ -559,23 +598,32 @@ call_ignore(struct slabd_call *c, struct message *m)
 void
 call_run_here(struct slabd *s, struct slabd_call *c, int64_t deadline)
 {
-	while (call_start(s, c, false) == -EAGAIN)
-		wait_room(s, c);
-	if (c->sent)
-		call_await(s, c, deadline);
+	c->here = true;
+	if (call_start(s, c, true) == 0 &&
+	    call_await(s, c, deadline) == -ENOTCONN)
+		session_let_go(s, c, -ENOTCONN);
 }
 
-/* Withdraws a waiting call; an answer that crossed this one counts. */
+/*
+ * Withdraws a waiting call; an answer that crossed this one counts. While the
+ * daemon is away its copy follows, and after it that this is withdrawn.
+ */
 static void
-cancel(struct slabd *s, struct slabd_call *c)
+withdraw(struct slabd *s, struct slabd_call *c)
 {
 	struct slabd_call k = {
 	    .type = WIRE_CANCEL, .pool = c->pool, .reply = call_ignore};
 
-	c->interruptible = false;
-	call_put_u32(&k, c->tag);
-	call_run_here(s, &k, NEVER);
-	call_await(s, c, NEVER);
+	if (s->phase == SESSION_READY && c->sent) {
+		c->interruptible = false;
+		call_put_u32(&k, c->tag);
+		call_run_here(s, &k, NEVER);
+		c->here = true;
+		call_await(s, c, NEVER);
+		c->here = false;
+	}
+	if (!c->done)
+		session_let_go(s, c, -ECANCELED);
 }
 
 int
@@ -588,7 +636,7 @@ call_run_until(struct slabd *s, struct slabd_call *c, int64_t deadline)
 		return 0;
 	err = call_await(s, c, deadline);
 	if (err < 0)
-		cancel(s, c);
+		withdraw(s, c);
 	return err;
 }
 

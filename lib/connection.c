@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <fcntl.h>
 #include <time.h>
@@ -23,10 +24,7 @@
 #include "fork.h"
 #include "pool.h"
 
-#define HELLO_MS    5000 /* for the daemon to answer a greeting or a goodbye */
 #define CROWD_MS    1000 /* for a daemon with a full backlog to accept */
-#define PAUSE_MS    1	 /* between two tries to connect, doubled up to */
-#define PAUSE_MAX   50
 #define PATHS_MAX   2
 #define SYSTEM_PATH "/run/slabd/slabd.sock"
 /* The kernel takes one byte more, but not every tool does. */
@@ -113,20 +111,21 @@ dial(const char *path)
 }
 
 /*
- * Sends HELLO and waits for the answer in `buf`: its length, or -errno. Who is
- * turned away finds the answer there before it has asked, and then, since the
- * daemon has hung up, sends in vain and meets a reset before the answer.
+ * Connects and sends HELLO: the socket, or -errno. Who is turned away finds the
+ * answer there before it has asked, and then, since the daemon has hung up,
+ * sends in vain and meets a reset before the answer.
  */
-static ssize_t
-exchange_hello(const struct slabd *s, int fd, uint8_t *buf, size_t cap)
+static int
+ask(const struct slabd *s, const char *path)
 {
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int64_t deadline = clock_after(HELLO_MS), left;
+	uint8_t buf[WIRE_HEADER_BYTES + 64 + WIRE_LABEL_MAX];
 	struct wire_header h = {.type = WIRE_HELLO, .tag = 1};
 	struct wire_writer w;
-	ssize_t len;
+	int fd = dial(path), err;
 
-	wire_begin(&w, buf, cap, &h);
+	if (fd < 0)
+		return fd;
+	wire_begin(&w, buf, sizeof(buf), &h);
 	wire_put_u32(&w, WIRE_MAGIC);
 	wire_put_u16(&w, WIRE_VERSION);
 	wire_put_u16(&w, WIRE_VERSION);
@@ -134,9 +133,36 @@ exchange_hello(const struct slabd *s, int fd, uint8_t *buf, size_t cap)
 	wire_put_u64(&w, s->session);
 	wire_put_u64(&w, s->token);
 	wire_put_string(&w, s->label, WIRE_LABEL_MAX);
-	if (send(fd, buf, w.len, MSG_NOSIGNAL) < 0 && errno != EPIPE &&
-	    errno != ECONNRESET)
-		return -errno;
+	if (send(fd, buf, w.len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ||
+	    errno == EPIPE || errno == ECONNRESET)
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+int
+hello_send(const struct slabd *s)
+{
+	int fd = ask(s, s->path);
+
+	return fd < 0 ? explain(fd, s->path) : fd;
+}
+
+int
+hello_explain(const struct slabd *s, int err)
+{
+	return explain(err, s->path);
+}
+
+/* Waits for the answer in `buf`: its length, or -errno. */
+static ssize_t
+await_hello(int fd, uint8_t *buf, size_t cap)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int64_t deadline = clock_after(HELLO_MS), left;
+	ssize_t len;
+
 	do {
 		left = deadline - clock_ms();
 		if (left < 0 || poll(&p, 1, (int)left) == 0)
@@ -147,9 +173,9 @@ exchange_hello(const struct slabd *s, int fd, uint8_t *buf, size_t cap)
 	return len < 0 ? -errno : len;
 }
 
-/* Reads the answer to HELLO; a refusal may have come before the question. */
-static int
-read_hello(struct greeting *g, const uint8_t *buf, size_t len)
+/* A refusal may have come before the question. */
+int
+hello_read(struct greeting *g, const uint8_t *buf, size_t len)
 {
 	char version[64], text[ERROR_TEXT_BYTES];
 	struct wire_header h;
@@ -172,7 +198,7 @@ read_hello(struct greeting *g, const uint8_t *buf, size_t len)
 	wire_get_u64(&r);
 	g->session = wire_get_u64(&r);
 	g->token = wire_get_u64(&r);
-	g->instance = wire_get_u64(&r);
+	wire_get_u64(&r);
 	wire_get_u32(&r);
 	wire_get_string(&r, version, sizeof(version));
 	if (!wire_done(&r) || g->session == 0)
@@ -180,26 +206,25 @@ read_hello(struct greeting *g, const uint8_t *buf, size_t len)
 	return 0;
 }
 
-/* Connects and says hello: 0 or -errno, explained. */
+/* Connects and says hello: the socket or -errno, explained. */
 static int
 greet(const struct slabd *s, const char *path, struct greeting *g)
 {
 	uint8_t buf[WIRE_HEADER_BYTES + ERROR_TEXT_BYTES];
 	ssize_t len;
-	int fd = dial(path), err;
+	int fd = ask(s, path), err;
 
 	if (fd < 0)
 		return explain(fd, path);
-	len = exchange_hello(s, fd, buf, sizeof(buf));
+	len = await_hello(fd, buf, sizeof(buf));
 	/* A daemon that is about to end accepts, and hangs up. */
 	if (len == 0)
 		len = -ECONNREFUSED;
 	err =
-	    len < 0 ? explain((int)len, path) : read_hello(g, buf, (size_t)len);
-	if (err < 0)
-		close(fd);
-	else
-		g->socket = fd;
+	    len < 0 ? explain((int)len, path) : hello_read(g, buf, (size_t)len);
+	if (err == 0)
+		return fd;
+	close(fd);
 	return err;
 }
 
@@ -223,9 +248,20 @@ candidates(
 	return n;
 }
 
-/* One round of the places: 0, or the failure that says most. */
+/* From now on this is where the daemon is. */
 static int
-try_all(const struct slabd *s, struct greeting *g)
+settle(struct slabd *s, const char *path, int fd)
+{
+	if (s->path == NULL && (s->path = strdup(path)) == NULL) {
+		close(fd);
+		return error_plain(-ENOMEM, "open");
+	}
+	return fd;
+}
+
+/* One round of the places: a socket, or the failure that says most. */
+static int
+try_all(struct slabd *s, struct greeting *g)
 {
 	const char *paths[PATHS_MAX];
 	char buf[PATH_MAX_BYTES + 1], said[ERROR_TEXT_BYTES];
@@ -235,8 +271,8 @@ try_all(const struct slabd *s, struct greeting *g)
 		before = err;
 		strcpy(said, slabd_error_detail());
 		err = greet(s, paths[i], g);
-		if (err == 0)
-			return 0;
+		if (err >= 0)
+			return settle(s, paths[i], err);
 		/* "No such file" says least: keep what an earlier one said. */
 		if (err == -ENOENT && before != -ENOENT)
 			err = error_set(before, "%s", said);
@@ -244,15 +280,16 @@ try_all(const struct slabd *s, struct greeting *g)
 	return err;
 }
 
-int
-session_connect(const struct slabd *s, int64_t deadline, struct greeting *g)
+/* The same until the deadline: 0 or -errno. */
+static int
+first_connection(struct slabd *s, int64_t deadline)
 {
 	int64_t crowd = clock_after(CROWD_MS), until;
 	struct timespec pause = {0, PAUSE_MS * 1000000L};
+	struct greeting g;
 	int err;
 
-	for (;;) {
-		err = try_all(s, g);
+	while ((err = try_all(s, &g)) < 0) {
 		if (err != -ENOENT && err != -ECONNREFUSED && err != -EAGAIN)
 			return err;
 		until = err == -EAGAIN && crowd > deadline ? crowd : deadline;
@@ -263,22 +300,11 @@ session_connect(const struct slabd *s, int64_t deadline, struct greeting *g)
 		if (pause.tv_nsec > PAUSE_MAX * 1000000L)
 			pause.tv_nsec = PAUSE_MAX * 1000000L;
 	}
-}
-
-void
-session_install(struct slabd *s, const struct greeting *g)
-{
-	struct epoll_event in = {.events = EPOLLIN};
-
-	/* Not ours any more: what was attached before belongs to the past. */
-	if (g->session != s->session || g->instance != s->instance)
-		s->epoch++;
-	s->socket = g->socket;
-	s->session = g->session;
-	s->token = g->token;
-	s->instance = g->instance;
-	if (s->epoll >= 0)
-		epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->socket, &in);
+	s->socket = err;
+	s->phase = SESSION_READY;
+	s->session = g.session;
+	s->token = g.token;
+	return 0;
 }
 
 /* The caller's options, whatever version of the struct it was built with. */
@@ -320,6 +346,8 @@ session_free(struct slabd *s)
 		close(s->epoll);
 	if (s->event >= 0)
 		close(s->event);
+	if (s->timer >= 0)
+		close(s->timer);
 	free(s->path);
 	free(s);
 }
@@ -331,7 +359,7 @@ session_new(const struct slabd_options *opt)
 
 	if (s == NULL)
 		return NULL;
-	s->socket = s->epoll = s->event = -1;
+	s->socket = s->epoll = s->event = s->timer = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	TAILQ_INIT(&s->calls);
 	TAILQ_INIT(&s->unsent);
@@ -354,7 +382,6 @@ int
 slabd_open_options(struct slabd **out, const struct slabd_options *opt)
 {
 	struct slabd_options o = SLABD_OPTIONS_INIT;
-	struct greeting g;
 	struct slabd *s;
 	int err, cancel;
 
@@ -366,13 +393,12 @@ slabd_open_options(struct slabd **out, const struct slabd_options *opt)
 	if (s == NULL)
 		return error_plain(-ENOMEM, "open");
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	err = session_connect(s, clock_after(o.connect_ms), &g);
+	err = first_connection(s, clock_after(o.connect_ms));
 	pthread_setcancelstate(cancel, NULL);
 	if (err < 0) {
 		session_free(s);
 		return err;
 	}
-	session_install(s, &g);
 	*out = s;
 	return 0;
 }
@@ -386,16 +412,28 @@ slabd_open(struct slabd **out, const char *socket_path)
 	return slabd_open_options(out, &opt);
 }
 
-/* Says goodbye and waits until everything is given back. */
+/*
+ * Says goodbye and waits until everything is given back. A daemon that is away
+ * gets one chance to hear it: otherwise what can tell it later are the lanes,
+ * and this process's end.
+ */
 static void
 say_bye(struct slabd *s)
 {
-	struct slabd_call c = {.type = WIRE_BYE, .reply = call_ignore};
+	int64_t deadline = clock_after(HELLO_MS);
+	struct slabd_call c;
 
-	if (s->socket >= 0)
-		call_run_here(s, &c, clock_after(HELLO_MS));
+	for (int tries = 0; tries < 2; tries++) {
+		c = (struct slabd_call){.type = WIRE_BYE, .reply = call_ignore};
+		if (s->phase == SESSION_AWAY && s->session != 0 &&
+		    !LIST_EMPTY(&s->pools))
+			session_knock(s);
+		call_run_here(s, &c, deadline);
+		if (c.status != -ENOTCONN)
+			break;
+	}
 	/* If it is not answered it must not outlive this frame. */
-	session_lost(s, -ENOTCONN);
+	session_end(s, -ENOTCONN);
 }
 
 void
@@ -407,6 +445,8 @@ slabd_close(struct slabd *s)
 	if (s == NULL)
 		return;
 	if (!fork_foreign(s->generation) && session_enter(s, &cancel) == 0) {
+		LIST_FOREACH (p, &s->pools, link)
+			pool_goodbye(p);
 		say_bye(s);
 		session_leave(s, cancel);
 	}
@@ -415,23 +455,33 @@ slabd_close(struct slabd *s)
 	session_free(s);
 }
 
+static bool
+watch(const struct slabd *s, int fd)
+{
+	struct epoll_event in = {.events = EPOLLIN};
+
+	return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &in) == 0;
+}
+
 /* The descriptors of slabd_fd(); nothing is lost if half of it fails. */
 static int
 fd_make(struct slabd *s)
 {
-	struct epoll_event in = {.events = EPOLLIN};
-
 	if (s->event < 0)
 		s->event = eventfd(s->news > 0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->event < 0)
+	if (s->timer < 0)
+		s->timer =
+		    timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (s->event < 0 || s->timer < 0)
 		return -errno;
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (s->epoll < 0)
 		return -errno;
-	if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->event, &in) == 0 &&
-	    (s->socket < 0 ||
-		epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->socket, &in) == 0))
+	if (watch(s, s->event) && watch(s, s->timer) &&
+	    (s->socket < 0 || watch(s, s->socket))) {
+		session_alarm(s);
 		return 0;
+	}
 	close(s->epoll);
 	s->epoll = -1;
 	return -ENOMEM;
@@ -461,10 +511,13 @@ slabd_dispatch(struct slabd *s)
 
 	if (err < 0)
 		return err;
-	session_drain(s);
+	session_poll(s, !session_is_given_up(s));
+	if (s->phase != SESSION_READY)
+		session_alarm(s);
 	if (s->news > 0 && s->event >= 0)
 		eventfd_read(s->event, &dropped);
-	err = s->socket < 0 ? -ENOTCONN : (int)s->news;
+	err = s->phase == SESSION_AWAY && session_is_given_up(s) ? -ENOTCONN
+								 : (int)s->news;
 	s->news = 0;
 	crowded = err == 0 && s->receiving;
 	session_leave(s, cancel);

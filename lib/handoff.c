@@ -46,6 +46,54 @@ moved(struct slabd_call *c, struct message *m)
 	return 0;
 }
 
+/* The answer to the RECALL below: the slot is the caller's again. */
+static int
+undone(struct slabd_call *c, struct message *m)
+{
+	struct table *t = &c->pool->table;
+	uint32_t slot = ref_slot(c->ref);
+
+	if (m == NULL || c->status < 0)
+		return 0;
+	if (!wire_done(&m->body))
+		return -EBADMSG;
+	if (!ref_shared(c->ref) && c->status != 1)
+		return 0;
+	/* He may have freed it since, by the ref it had when that failed. */
+	if (table_ref(t, slot) == c->result && table_is_last(t, slot))
+		table_hold(t, c->ref);
+	else
+		pool_give_back(c->pool, &c->ref, 1);
+	return 0;
+}
+
+/*
+ * The answer to SEND or SHARE when that has failed for its caller; nobody knows
+ * the ref, so it is taken back.
+ */
+static int
+moved_late(struct slabd_call *c, struct message *m)
+{
+	struct slabd_call r = {.type = WIRE_RECALL,
+			      .pool = c->pool,
+			      .result = c->ref,
+			      .reply = undone},
+			  *post;
+
+	if (m == NULL || c->status < 0)
+		return 0;
+	r.ref = wire_get_u64(&m->body);
+	if (!wire_done(&m->body) || !table_valid(&c->pool->table, r.ref) ||
+	    ref_slot(r.ref) != ref_slot(c->ref))
+		return -EBADMSG;
+	call_put_u64(&r, r.ref);
+	call_put_u32(&r, 0);
+	post = call_copy(&r, 0);
+	if (post != NULL)
+		call_post(c->session, post);
+	return 0;
+}
+
 /* Claims the slot and runs the call that moves it. */
 static int
 move(struct slabd_pool *p, uint32_t slot, struct slabd_call *c)
@@ -69,8 +117,11 @@ static int
 hand_off_by_message(struct slabd_pool *p, void *at, uint16_t type,
     uint32_t receivers, slabd_ref *ref)
 {
-	struct slabd_call c = {
-	    .type = type, .pool = p, .n = receivers, .reply = moved};
+	struct slabd_call c = {.type = type,
+	    .pool = p,
+	    .n = receivers,
+	    .reply = moved,
+	    .late = moved_late};
 	int cancel, err = pool_enter(p, true, &cancel);
 	uint32_t slot;
 
@@ -160,7 +211,7 @@ received(struct slabd_call *c, struct message *m)
 	struct slabd_pool *p = c->pool;
 	uint64_t ref, offset;
 
-	if (m == NULL)
+	if (m == NULL && c->sent)
 		return 0;
 	if (c->status < 0) {
 		if (c->owed && !pool_owe(p, c->ref, c))
@@ -175,6 +226,28 @@ received(struct slabd_call *c, struct message *m)
 	table_hold(&p->table, ref);
 	c->slot = table_address(&p->table, ref_slot(ref));
 	return 0;
+}
+
+/* Ends the hold that a call has brought which had failed for its caller. */
+static void
+let_go(struct slabd_call *c)
+{
+	struct slabd_pool *p = c->pool;
+	uint64_t ref;
+
+	if (table_drop(&p->table, ref_slot(c->ref), &ref) == 0 &&
+	    !(ref_shared(ref) && pool_owe(p, ref, c)))
+		pool_give_back(p, &ref, 1);
+}
+
+static int
+received_late(struct slabd_call *c, struct message *m)
+{
+	int err = received(c, m);
+
+	if (m != NULL && err == 0 && c->status >= 0)
+		let_go(c);
+	return err;
 }
 
 /*
@@ -213,8 +286,11 @@ enter_with(struct slabd_pool *p, slabd_ref ref, bool change, int *cancel)
 static int
 receive_by_message(struct slabd_pool *p, slabd_ref ref, void **slot)
 {
-	struct slabd_call c = {
-	    .type = WIRE_RECEIVE, .pool = p, .ref = ref, .reply = received};
+	struct slabd_call c = {.type = WIRE_RECEIVE,
+	    .pool = p,
+	    .ref = ref,
+	    .reply = received,
+	    .late = received_late};
 	int cancel, err = enter_with(p, ref, false, &cancel);
 
 	if (err < 0)
@@ -376,13 +452,24 @@ recalled(struct slabd_call *c, struct message *m)
 }
 
 static int
+recalled_late(struct slabd_call *c, struct message *m)
+{
+	int err = recalled(c, m);
+
+	if (m != NULL && err == 0 && c->status == 1 && !ref_shared(c->ref))
+		let_go(c);
+	return err;
+}
+
+static int
 recall_by_message(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
 	struct slabd_call c = {.type = WIRE_RECALL,
 	    .pool = p,
 	    .ref = ref,
 	    .n = n,
-	    .reply = recalled};
+	    .reply = recalled,
+	    .late = recalled_late};
 	int cancel, err = enter_with(p, ref, true, &cancel);
 
 	if (err < 0)
@@ -477,12 +564,31 @@ flushed(struct slabd_call *c, struct message *m)
 	return wire_done(&m->body) && c->result <= REF_SLOTS_MAX ? 0 : -EBADMSG;
 }
 
+/* Waits; a wait that is withdrawn says how many are open, if anybody knows. */
+static int
+flush_until(struct slabd_pool *p, struct slabd_call *c, int timeout_ms)
+{
+	int err = call_run_until(p->session, c, clock_after(timeout_ms));
+
+	if (err == 0 || c->status != -ECANCELED)
+		return call_result(c);
+	if (err == -EINTR)
+		return error_plain(err, "flush");
+	if (c->result <= REF_SLOTS_MAX)
+		return (int)c->result;
+	/* The daemon is away: asked when it is back. */
+	c->flags = 0;
+	c->here = c->interruptible = false;
+	return call_run(p->session, c);
+}
+
 int
 slabd_flush(struct slabd_pool *p, int timeout_ms)
 {
 	struct slabd_call c = {.type = WIRE_FLUSH,
 	    .pool = p,
 	    .flags = timeout_ms != 0 ? WIRE_WAIT : 0,
+	    .result = UINT64_MAX,
 	    .reply = flushed};
 	int cancel, err = pool_enter(p, false, &cancel);
 
@@ -492,12 +598,8 @@ slabd_flush(struct slabd_pool *p, int timeout_ms)
 		err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
 	else if (timeout_ms == 0)
 		err = call_run(p->session, &c);
-	else if ((err = call_run_until(
-		      p->session, &c, clock_after(timeout_ms))) < 0 &&
-		 c.status == -ECANCELED)
-		err = err == -EINTR ? error_plain(err, "flush") : (int)c.result;
 	else
-		err = call_result(&c);
+		err = flush_until(p, &c, timeout_ms);
 	session_leave(p->session, cancel);
 	return err;
 }

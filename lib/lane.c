@@ -47,7 +47,12 @@ ring_size(uint32_t slots)
 struct lane_geometry
 lane_geometry_for(uint32_t slots)
 {
-	uint32_t size = ring_size(slots);
+	return lane_geometry_of(ring_size(slots));
+}
+
+struct lane_geometry
+lane_geometry_of(uint32_t size)
+{
 	struct lane_geometry g = {.grants = size,
 	    .records = size,
 	    .magazines = LANE_MAGAZINES,

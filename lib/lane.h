@@ -30,6 +30,7 @@
  *	512	u64 revoked, refused_tail	daemon
  *	576	u64 allocs, frees	client: operations past all magazines
  *		u32 magazines_used	client: none beyond has ever been used
+ *		u32 goodbye		client: 1, it has done with the pool
  *	640	u64 refused[64]		daemon: refs, the last ones refused
  *	grants_at	`grants` times u64, refs
  *	records_at	`records` times u64, records
@@ -59,7 +60,7 @@
 #include "wire.h"
 
 #define LANE_MAGIC     UINT64_C(0x454e414c42414c53) /* "SLABLANE" */
-#define LANE_FORMAT    1u
+#define LANE_FORMAT    2u
 #define LANE_PAGE      4096u
 #define LANE_RING_MIN  64u
 #define LANE_RING_MAX  8192u
@@ -160,7 +161,7 @@ struct lane_header {
 	_Atomic uint64_t refused_tail;
 	_Alignas(64) _Atomic uint64_t allocs;
 	_Atomic uint64_t frees;
-	_Atomic uint32_t magazines_used;
+	_Atomic uint32_t magazines_used, goodbye;
 	_Alignas(64) _Atomic uint64_t refused[LANE_REFUSED];
 };
 
@@ -172,8 +173,9 @@ struct lane {
 	struct lane_geometry geometry; /* checked, and ours */
 };
 
-/* The lane of a pool of so many slots. */
+/* The lane of a pool of so many slots; and that whose rings have `size`. */
 struct lane_geometry lane_geometry_for(uint32_t slots);
+struct lane_geometry lane_geometry_of(uint32_t size);
 /* Bytes of the object; 0 when the geometry is impossible. */
 uint64_t lane_bytes(const struct lane_geometry *);
 

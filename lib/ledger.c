@@ -35,13 +35,15 @@ struct ledger_header {
 	uint8_t boot_id[16];
 	char pool[64];
 	uint64_t mirrors_at, mirror_bytes, ring_size;
-	uint8_t reserved[304];
+	uint64_t segments_max;
+	uint8_t reserved[296];
 	struct ledger_redo redo;
 };
 
 _Static_assert(offsetof(struct ledger_header, redo) == 512, "format");
 _Static_assert(sizeof(struct ledger_header) <= LEDGER_PAGE, "format");
 _Static_assert(sizeof(struct ledger_attachment) == 64, "format");
+_Static_assert(sizeof(struct ledger_mirror) == 128, "format");
 
 #define SENDER_SHIFT 8
 
@@ -79,7 +81,8 @@ static uint64_t
 mirror_size(const struct ledger_geometry *g)
 {
 	return page_up(sizeof(struct ledger_mirror) +
-		       g->ring_size * UINT64_C(8) + g->ring_size / 8);
+		       g->ring_size * UINT64_C(8) + g->ring_size / 8 +
+		       WIRE_BATCH_MAX * UINT64_C(8));
 }
 
 static int
@@ -94,7 +97,7 @@ lay_out(struct layout *l, const struct ledger_geometry *g)
 	    l->attachments_at +
 	    page_up(g->attachments_max * sizeof(struct ledger_attachment));
 	l->mirrors_at = l->segments_at + page_up(g->segments_cap * UINT64_C(8));
-	l->mirror_bytes = g->ring_size > 0 ? mirror_size(g) : 0;
+	l->mirror_bytes = mirror_size(g);
 	l->blocks_at = l->mirrors_at + l->mirror_bytes * g->row_bits;
 	l->block_bytes = page_up(g->slots_per_segment * slot_bytes);
 	l->bytes = l->blocks_at + l->block_bytes * g->segments_cap;
@@ -143,6 +146,12 @@ uint64_t *
 ledger_mirror_done(const struct ledger *l, struct ledger_mirror *m)
 {
 	return m->words + l->geometry.ring_size;
+}
+
+uint64_t *
+ledger_mirror_batch(const struct ledger *l, struct ledger_mirror *m)
+{
+	return m->words + l->geometry.ring_size + l->geometry.ring_size / 64;
 }
 
 static void
@@ -307,6 +316,18 @@ ledger_open(
 	return redo_recover(l);
 }
 
+uint32_t
+ledger_segments_max(const struct ledger *l)
+{
+	return (uint32_t)l->header->segments_max;
+}
+
+void
+ledger_segments_max_set(struct ledger *l, uint32_t segments)
+{
+	l->header->segments_max = segments;
+}
+
 static _Atomic uint64_t *
 segment_at(const struct ledger *l, uint32_t segment)
 {
@@ -398,6 +419,37 @@ ledger_ref(const struct ledger *l, uint32_t slot)
 	struct ledger_word w = ledger_word(l, slot);
 
 	return ref_make(slot, w.state == LEDGER_SHARED, w.version);
+}
+
+/* All of a slot that one holder can change, but for its word. */
+static uint64_t
+share_of_holder(const struct ledger *l, uint32_t slot, unsigned holder)
+{
+	return *share_at(l, slot) | (uint64_t)ledger_holds(l, slot, holder)
+					<< 63;
+}
+
+void
+ledger_intend(const struct ledger *l, struct ledger_intent *i, uint64_t key,
+    uint64_t ref, unsigned holder)
+{
+	i->ref = ref;
+	/* Relaxed: only this thread writes it. */
+	i->word = load_relaxed(word_at(l, ref_slot(ref)));
+	i->share = share_of_holder(l, ref_slot(ref), holder);
+	compiler_barrier();
+	i->key = key;
+	compiler_barrier();
+}
+
+bool
+ledger_intent_met(
+    const struct ledger *l, const struct ledger_intent *i, unsigned holder)
+{
+	uint32_t slot = ref_slot(i->ref);
+
+	return load_relaxed(word_at(l, slot)) != i->word ||
+	       share_of_holder(l, slot, holder) != i->share;
 }
 
 static void

@@ -12,7 +12,7 @@
  *	segments_at	one u64 a segment: enum ledger_segment
  *	mirrors_at	one for each of the first row_bits attachments,
  *			mirror_bytes apart: struct ledger_mirror, what the
- *			daemon alone knows of that attachment's lane
+ *			daemon alone knows of that attachment
  *	blocks_at	one block a segment, block_bytes apart, for its
  *			slots_per_segment = n slots:
  *			n * u64  word: version 0-38, state 39-41, holder 48-63
@@ -50,7 +50,7 @@
 #include "wire.h"
 
 #define LEDGER_MAGIC	   UINT64_C(0x5247444c42414c53) /* "SLABLDGR" */
-#define LEDGER_FORMAT	   2u
+#define LEDGER_FORMAT	   3u
 #define LEDGER_PAGE	   4096u
 #define LEDGER_HOLDERS_MAX 65535u
 
@@ -83,7 +83,21 @@ struct ledger_attachment {
 	uint32_t rights;
 	uint64_t session, token;
 	uint64_t start_time; /* of the process, ticks since boot */
-	uint64_t reserved[3];
+	uint32_t number;     /* the client's name for it; 0: none yet */
+	uint32_t tag;	     /* of the ATTACH that asked for it */
+	uint32_t segments;   /* it has mapped */
+	uint32_t lane;	     /* 1: it was given one */
+	uint64_t pids;	     /* the pid namespace in which `pid` is counted */
+};
+
+/*
+ * What is about to be done to a slot, and how it was before: if that is
+ * different at the next start it was done.
+ */
+struct ledger_intent {
+	uint64_t key; /* whose doing it is; 0: nothing is under way */
+	uint64_t ref, word;
+	uint64_t share; /* the share word; bit 63: the holder has the slot */
 };
 
 /* What a ledger is for; fixed for the life of the object. */
@@ -93,21 +107,37 @@ struct ledger_geometry {
 	uint32_t segments_cap;	  /* room for, not the pool's maximum */
 	uint32_t attachments_max; /* holders 1..attachments_max */
 	uint32_t row_bits;	  /* of these, the first that may share */
-	uint32_t ring_size;	  /* of each ring of a lane; 0: no lanes */
+	uint32_t ring_size;	  /* of each ring of a lane */
 };
 
 /*
- * The daemon's own side of a lane. The grants are a copy of the grant ring, one
- * place of which always is 0: the next. A grant is: the copy, the slot's word,
- * 0 at the copy's next place, the tail, and then the shared ring; a successor
- * finds a copy at the tail only if it was killed in between, and can tell from
- * the slot's word whether the grant counts. Of the return ring, records below
- * record_head are done, and beyond it those whose bit is set.
+ * What the daemon alone knows of an attachment, and a successor must.
+ *
+ * Of its lane: the grants are a copy of the grant ring, one place of which
+ * always is 0: the next. A grant is: the copy, the slot's word, 0 at the copy's
+ * next place, the tail, and then the shared ring; a successor finds a copy at
+ * the tail only if the daemon was killed in between, and can tell from the
+ * slot's word whether the grant counts. Of the return ring, records below
+ * record_head are done, and beyond it those whose bit is set; while the head
+ * moves over such bits, `clearing` says from where. A record whose slot may
+ * change without its version leaves an intent (key: 1 + its index). What is
+ * being seized from a magazine is named in `taking`.
+ *
+ * Of its messages: a request that hands a slot on is noted when it begins, then
+ * leaves an intent (both: its type << 32 | tag), and then its reply (tag << 32 |
+ * status); an ALLOC first writes down what it will grant, so that one whose
+ * answer was lost can be answered again.
  */
 struct ledger_mirror {
 	uint64_t grant_tail, record_head;
-	uint64_t reserved[6];
-	uint64_t words[]; /* ring_size grants, then ring_size bits */
+	uint64_t clearing; /* 1 + the old head; 0: nothing is cleared */
+	uint64_t taking;   /* 1 + magazine * room + place; 0: nothing is */
+	uint64_t taking_ref;
+	struct ledger_intent record, request;
+	uint64_t reply;
+	uint64_t begun;
+	uint32_t batch_tag, batch; /* the last ALLOC, and slots in it */
+	uint64_t words[]; /* ring_size grants, ring_size bits, a batch */
 };
 
 struct ledger_header;
@@ -196,8 +226,23 @@ uint64_t ledger_block_at(const struct ledger *, uint32_t segment);
 uint64_t ledger_mirror_at(const struct ledger *, unsigned holder);
 /* The mirror itself, for holders up to row_bits. */
 struct ledger_mirror *ledger_mirror(const struct ledger *, unsigned holder);
-/* Its bits. */
+/* Its bits, and the refs of its batch: WIRE_BATCH_MAX places. */
 uint64_t *ledger_mirror_done(const struct ledger *, struct ledger_mirror *);
+uint64_t *ledger_mirror_batch(const struct ledger *, struct ledger_mirror *);
+
+/* `holder` is about to change the slot of `ref`, in an attached segment. */
+void ledger_intend(const struct ledger *, struct ledger_intent *, uint64_t key,
+    uint64_t ref, unsigned holder);
+/* Whether it has changed since; its segment is attached. */
+bool ledger_intent_met(
+    const struct ledger *, const struct ledger_intent *, unsigned holder);
+/* Nothing is under way any more. */
+static inline void
+ledger_intent_end(struct ledger_intent *i)
+{
+	compiler_barrier();
+	i->key = 0;
+}
 
 /* Identity written by the creator and compared by a successor. */
 struct ledger_identity {
@@ -219,6 +264,9 @@ int ledger_format(struct ledger *, void *mem, uint64_t bytes,
 int ledger_open(
     struct ledger *, void *mem, uint64_t bytes, struct ledger_identity *);
 
+/* How many segments the pool may have; kept for a successor. */
+uint32_t ledger_segments_max(const struct ledger *);
+void ledger_segments_max_set(struct ledger *, uint32_t segments);
 enum ledger_segment ledger_segment(const struct ledger *, uint32_t segment);
 void ledger_segment_set(struct ledger *, uint32_t segment, enum ledger_segment);
 

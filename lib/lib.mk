@@ -38,6 +38,7 @@ lib_libslabdall_la_SOURCES = \
 	lib/pool.c lib/pool.h \
 	lib/post.c lib/post.h \
 	lib/publish.h \
+	lib/session.c \
 	lib/slot.c \
 	lib/stock.c lib/stock.h \
 	lib/table.c lib/table.h

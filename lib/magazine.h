@@ -14,9 +14,10 @@
  *			the notice when it is done and give them back itself.
  *
  * An owner that attends to a notice may meet the daemon at the same refs, so
- * both take them by exchange with 0: who gets one has it. The owner uses the
- * magazine again only when `revoked`, the last notice that the daemon is done
- * with, says so.
+ * both take them by compare-and-swap: who gets one has it. The owner leaves 0
+ * in its place, the daemon MAGAZINE_TAKEN, which tells its successor, should it
+ * be killed just then, who had the slot. The owner uses the magazine again only
+ * when `revoked`, the last notice that the daemon is done with, says so.
  *
  * `busy` also tells a signal handler that it has interrupted its own thread.
  *
@@ -31,6 +32,8 @@
 
 #include "atomic.h"
 #include "lane.h"
+
+#define MAGAZINE_TAKEN UINT64_C(1) /* by the daemon; no ref is this */
 
 /* The owner's side. */
 
@@ -47,7 +50,7 @@ magazine_enter(struct lane_magazine *m)
 	return true;
 }
 
-/* Release: with the acquire in magazine_revoke(). */
+/* Release: with the acquire in magazine_idle(). */
 static inline void
 magazine_leave(struct lane_magazine *m)
 {
@@ -84,36 +87,63 @@ magazine_push(struct lane_magazine *m, uint64_t ref)
 	store_relaxed(&m->count, n + 1);
 }
 
-/*
- * What both sides do: takes ref `i`, 0: the other has it. Acquire and release:
- * with the same operation of the other side.
- */
+/* Ref `i`, 0: nobody's any more. Relaxed: to have it takes an exchange. */
+static inline uint64_t
+magazine_peek(const struct lane_magazine *m, uint32_t i)
+{
+	uint64_t ref = load_relaxed(&m->refs[i]);
+
+	return ref == MAGAZINE_TAKEN ? 0 : ref;
+}
+
+/* Leaves `mark` where `ref` is; false: the other side has been there. Acquire
+ * and release: with the same operation of the other side. */
+static inline bool
+magazine_swap(struct lane_magazine *m, uint32_t i, uint64_t ref, uint64_t mark)
+{
+	return atomic_compare_exchange_strong_explicit(&m->refs[i], &ref, mark,
+	    memory_order_acq_rel, memory_order_relaxed);
+}
+
+/* The owner takes ref `i` to give it back; 0: the daemon has it. */
 static inline uint64_t
 magazine_take(struct lane_magazine *m, uint32_t i)
 {
-	return atomic_exchange_explicit(&m->refs[i], 0, memory_order_acq_rel);
+	uint64_t ref = magazine_peek(m, i);
+
+	return ref != 0 && magazine_swap(m, i, ref, 0) ? ref : 0;
 }
 
+/* The daemon's side. */
+
 /*
- * Takes up to `room` refs out of the magazine on behalf of the daemon, after
- * its notice and the barrier; how many. 0 when its owner is in the middle of
- * something.
+ * Refs that may be in the magazine, up to `room`, after the daemon's notice and
+ * barrier; 0 when its owner is in the middle of something.
  */
-static inline unsigned
-magazine_revoke(struct lane_magazine *m, uint64_t *refs, uint32_t room)
+static inline uint32_t
+magazine_idle(const struct lane_magazine *m, uint32_t room)
 {
 	uint32_t count;
-	unsigned n = 0;
 
+	/* Acquire: with magazine_leave(). */
 	if (load_acquire(&m->busy) != 0)
 		return 0;
 	count = load_relaxed(&m->count);
-	count = count < room ? count : room;
-	for (uint32_t i = 0; i < count; i++) {
-		refs[n] = magazine_take(m, i);
-		n += refs[n] != 0;
-	}
-	return n;
+	return count < room ? count : room;
+}
+
+/* Takes `ref`, place `i`; false: its owner was faster. */
+static inline bool
+magazine_seize(struct lane_magazine *m, uint32_t i, uint64_t ref)
+{
+	return magazine_swap(m, i, ref, MAGAZINE_TAKEN);
+}
+
+/* Whether that is what has become of place `i`. */
+static inline bool
+magazine_is_seized(const struct lane_magazine *m, uint32_t i)
+{
+	return load_relaxed(&m->refs[i]) == MAGAZINE_TAKEN;
 }
 
 #endif

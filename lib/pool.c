@@ -1,5 +1,5 @@
 /*
- * Attaching, mapping, growing and detaching pools.
+ * Attaching, mapping, growing, resuming and detaching pools.
  *
  * A pool's region is mapped once, at the start of twice as much reserved
  * address space, so that a region that grows is continued in place and no slot
@@ -8,9 +8,11 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,8 +30,9 @@
 
 /* What the answer to ATTACH says. */
 struct geometry {
-	uint64_t bytes, slot_size;
+	uint64_t bytes, slot_size, identity;
 	uint32_t segment_slots, segments, rights, features;
+	uint32_t served; /* of RESUME: the tag of the last ALLOC */
 	struct lane_geometry lane;
 };
 
@@ -74,7 +77,7 @@ pool_enter(struct slabd_pool *p, bool change, int *cancel)
 	int err = p == NULL ? pool_error(NULL, -EINVAL, "enter")
 			    : session_enter(p->session, cancel);
 
-	if (err == 0 && p->epoch != p->session->epoch)
+	if (err == 0 && !pool_is_current(p))
 		stock_shut(p); /* the lane leads nowhere any more */
 	if (err == 0 && change && p->flags & SLABD_RDONLY) {
 		session_leave(p->session, *cancel);
@@ -84,19 +87,6 @@ pool_enter(struct slabd_pool *p, bool change, int *cancel)
 		    p->name);
 	}
 	return err;
-}
-
-struct slabd_call *
-call_copy(const struct slabd_call *c, size_t room)
-{
-	struct slabd_call *copy = malloc(sizeof(*copy) + room);
-
-	if (copy == NULL)
-		return NULL;
-	*copy = *c;
-	if (c->body == c->small)
-		copy->body = copy->small;
-	return copy;
 }
 
 int
@@ -143,6 +133,8 @@ pool_collect(struct slabd_pool *p, struct slabd_call *c)
 			break;
 	if (kept == NULL)
 		return false;
+	if (!kept->done && p->session->phase != SESSION_READY)
+		call_ready(p->session, kept); /* it may end by that */
 	if (!kept->done) {
 		c->status = pool_error(p, -EAGAIN, wire_type_name(c->type));
 		return true;
@@ -183,7 +175,7 @@ map_part(struct slabd_pool *p, uint64_t from, uint64_t to)
 {
 	int prot = p->flags & SLABD_RDONLY ? PROT_READ : PROT_READ | PROT_WRITE;
 	void *at = mmap(p->base + from, (size_t)(to - from), prot,
-	    MAP_SHARED | MAP_FIXED, p->region, (off_t)from);
+	    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, p->region, (off_t)from);
 
 	if (at == MAP_FAILED)
 		return -errno;
@@ -192,20 +184,50 @@ map_part(struct slabd_pool *p, uint64_t from, uint64_t to)
 	return 0;
 }
 
+/* Address space from a multiple of `align` bytes on, or NULL. */
+static void *
+reserve_aligned(size_t bytes, size_t align)
+{
+	char *at = mmap(NULL, bytes + align, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t before;
+
+	if (at == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)at & (align - 1);
+	if (before > 0)
+		munmap(at, before);
+	munmap(at + before + bytes, align - before);
+	return at + before;
+}
+
+/* Of the region: huge ones must be mapped at their own multiples. */
+static size_t
+page_of(const struct slabd_pool *p)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct stat st;
+
+	if (fstat(p->region, &st) < 0 || st.st_blksize <= (blksize_t)page ||
+	    (st.st_blksize & (st.st_blksize - 1)) != 0)
+		return page;
+	return (size_t)st.st_blksize;
+}
+
 /* Reserves address space: twice the region, else just it, else -ENOMEM. */
 static int
 reserve(struct slabd_pool *p, uint64_t bytes)
 {
-	void *at = MAP_FAILED;
+	size_t page = page_of(p);
+	void *at = NULL;
 
-	for (uint64_t factor = 2; factor > 0 && at == MAP_FAILED; factor--) {
-		if (bytes > SIZE_MAX / 2)
+	for (uint64_t factor = 2; factor > 0 && at == NULL; factor--) {
+		if (bytes > SIZE_MAX / 4)
 			return -ENOMEM;
 		p->reserved = (size_t)(bytes * factor);
-		at = mmap(NULL, p->reserved, PROT_NONE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		at = reserve_aligned(p->reserved, page);
 	}
-	if (at == MAP_FAILED)
+	if (at == NULL)
 		return -ENOMEM;
 	p->base = at;
 	madvise(at, p->reserved, MADV_DONTFORK);
@@ -277,6 +299,18 @@ lane_map(struct slabd_pool *p, const struct geometry *g, uint32_t total,
 	return 0;
 }
 
+/*
+ * Says that this process lives. A lock of the process: a forked child does not
+ * have it, and the kernel drops it after the memory.
+ */
+static int
+lane_lock(const struct slabd_pool *p)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return fcntl(p->lane_fd, F_SETLK, &lock) < 0 ? -ENOLCK : 0;
+}
+
 /* The lane is mapped, and so is the region: opens the fast way. */
 static int
 lane_begin(struct slabd_pool *p, const struct geometry *g, int *fds)
@@ -290,7 +324,8 @@ lane_begin(struct slabd_pool *p, const struct geometry *g, int *fds)
 	fds[WIRE_FD_LANE - 1] = fds[WIRE_FD_DOORBELL - 1] = -1;
 	p->fences = !joined || g->features & WIRE_ATTACHED_FENCES;
 	p->table.checked = p->flags & SLABD_CHECKED;
-	return stock_open(p);
+	err = lane_lock(p);
+	return err < 0 ? err : stock_open(p);
 }
 
 /* After the gate was closed: nobody is in the lane any more. */
@@ -324,11 +359,13 @@ read_lane(struct wire_reader *r, struct lane_geometry *g)
 }
 
 /*
- * Reads the answer; true when it is well formed and brought a region, and with
- * a lane the claims, the lane and the doorbell, in the order of their numbers.
+ * Reads the answer to ATTACH or RESUME; true when it is well formed and brought
+ * the descriptors of that, in the order of their numbers from `first` on: with
+ * a lane all that follow, else `alone` of them.
  */
 static bool
-read_geometry(struct message *m, struct geometry *g)
+read_geometry(
+    struct message *m, struct geometry *g, uint32_t first, uint32_t alone)
 {
 	struct wire_reader *r = &m->body;
 	bool ordered = true;
@@ -340,19 +377,20 @@ read_geometry(struct message *m, struct geometry *g)
 	g->segments = wire_get_u32(r);
 	g->rights = wire_get_u32(r);
 	g->features = wire_get_u32(r);
-	wire_get_u64(r);
+	g->identity = wire_get_u64(r);
 	n = wire_get_u32(r);
-	wire_get_u32(r);
+	g->served = wire_get_u32(r);
 	for (uint32_t i = 0; i < n && i < WIRE_FDS_MAX; i++) {
-		ordered = ordered && wire_get_u32(r) == WIRE_FD_REGION + i;
+		ordered = ordered && wire_get_u32(r) == first + i;
 		wire_get_u32(r);
 		wire_get_u64(r);
 	}
 	if (g->features & WIRE_ATTACHED_LANE)
 		read_lane(r, &g->lane);
 	return wire_done(r) && ordered && m->n_fds == n &&
-	       n == (g->features & WIRE_ATTACHED_LANE ? WIRE_FD_DOORBELL
-						      : WIRE_FD_REGION) &&
+	       n == (g->features & WIRE_ATTACHED_LANE
+			    ? WIRE_FD_DOORBELL + 1 - first
+			    : alone) &&
 	       g->slot_size > 0 && g->slot_size % SLOT_GRAIN == 0;
 }
 
@@ -398,12 +436,15 @@ attached(struct slabd_call *c, struct message *m)
 		return 0;
 	p->attachment = m->header.attachment;
 	p->epoch = p->session->epoch;
+	p->connection = p->session->connections;
 	LIST_INSERT_HEAD(&p->session->pools, p, link);
 	if (c->status < 0) /* the descriptors did not all come */
 		return 0;
-	if (!read_geometry(m, &g) || !segments_fit(g.bytes, g.slot_size,
-					 g.segment_slots, g.segments, &total))
+	if (!read_geometry(m, &g, WIRE_FD_REGION, 1) ||
+	    !segments_fit(
+		g.bytes, g.slot_size, g.segment_slots, g.segments, &total))
 		return -EBADMSG;
+	p->identity = g.identity;
 	is = region_bytes(m->fds[WIRE_FD_REGION - 1]);
 	if (is < g.bytes) {
 		c->status = truncated(p, is, g.bytes, c->text);
@@ -413,14 +454,35 @@ attached(struct slabd_call *c, struct message *m)
 	return c->status == -EBADMSG ? -EBADMSG : 0;
 }
 
-/* Tells the daemon, if it still knows the pool, and waits. */
+/* The answer to an ATTACH nobody waits for any more. */
+static int
+attached_late(struct slabd_call *c, struct message *m)
+{
+	struct slabd_call d = {.type = WIRE_DETACH, .reply = call_ignore},
+			  *post;
+
+	if (m == NULL || m->header.status < 0)
+		return 0;
+	d.attachment = m->header.attachment;
+	post = call_copy(&d, 0);
+	if (post != NULL)
+		call_post(c->session, post);
+	return 0;
+}
+
+/*
+ * Tells the daemon, if it still knows the attachment, and waits; one that is
+ * away is told when it is back. The pool is not named: it is gone then.
+ */
 static void
 say_detach(struct slabd_pool *p)
 {
-	struct slabd_call c = {
-	    .type = WIRE_DETACH, .pool = p, .reply = call_ignore};
+	struct slabd_call c = {.type = WIRE_DETACH,
+	    .attachment = p->attachment,
+	    .reply = call_ignore,
+	    .late = call_ignore};
 
-	if (p->session->socket >= 0 && p->epoch == p->session->epoch)
+	if (p->epoch == p->session->epoch)
 		call_run_here(p->session, &c, NEVER);
 }
 
@@ -444,12 +506,23 @@ pool_end(struct slabd_pool *p)
 {
 	struct slabd *s = p->session;
 
-	stock_close(p);
+	pool_goodbye(p);
 	abandon_calls(p, &s->calls);
 	abandon_calls(p, &s->unsent);
+	if (s->resume.pool == p)
+		s->resume.pool = NULL;
 	if (p->link.le_prev != NULL)
 		say_detach(p);
 	pool_free(p);
+}
+
+void
+pool_goodbye(struct slabd_pool *p)
+{
+	stock_close(p);
+	/* Release: after all this process has done in the lane. */
+	if (p->lane.header != NULL)
+		store_release(&p->lane.header->goodbye, 1);
 }
 
 static struct slabd_pool *
@@ -500,8 +573,11 @@ attach(struct slabd_pool *p)
 {
 	uint8_t body[4 + 2 + WIRE_NAME_MAX];
 	struct wire_writer w = {body, 0, sizeof(body), false};
-	struct slabd_call c = {
-	    .type = WIRE_ATTACH, .body = body, .reply = attached, .out = p};
+	struct slabd_call c = {.type = WIRE_ATTACH,
+	    .body = body,
+	    .reply = attached,
+	    .late = attached_late,
+	    .out = p};
 
 	if (!(p->flags & SLABD_NO_LANE))
 		pthread_once(&join_once, join);
@@ -593,8 +669,7 @@ pool_event(struct slabd *s, struct message *m)
 	uint32_t segments;
 
 	LIST_FOREACH (p, &s->pools, link)
-		if (p->attachment == m->header.attachment &&
-		    p->epoch == s->epoch)
+		if (p->attachment == m->header.attachment && pool_is_current(p))
 			break;
 	/* Events for pools just detached may be under way still. */
 	if (p == NULL || p->base == NULL)
@@ -611,6 +686,72 @@ pool_event(struct slabd *s, struct message *m)
 					   : -EBADMSG;
 	}
 	return 0;
+}
+
+struct slabd_pool *
+pool_to_resume(struct slabd *s)
+{
+	struct slabd_pool *p;
+
+	LIST_FOREACH (p, &s->pools, link)
+		if (pool_is_current(p) && p->connection != s->connections)
+			return p;
+	return NULL;
+}
+
+/*
+ * The same attachment as before, with a new doorbell, which takes the old one's
+ * place at once. Whoever rang that in vain has cleared the daemon's flag, so it
+ * is rung in any case.
+ */
+static int
+resume(struct slabd_pool *p, const struct geometry *g, int doorbell)
+{
+	uint64_t bytes = load_relaxed(&p->bytes); /* under the lock */
+
+	if (p->lane.header != NULL) {
+		if (dup3(doorbell, p->post.doorbell, O_CLOEXEC) < 0)
+			return -errno;
+		eventfd_write(p->post.doorbell, 1);
+	}
+	return g->bytes > bytes || (uint64_t)g->segments * g->segment_slots >
+				       load_relaxed(&p->table.top)
+		   ? grow(p, g->bytes, g->segments)
+		   : 0;
+}
+
+int
+pool_resumed(struct slabd_call *c, struct message *m)
+{
+	struct slabd_pool *p = c->pool;
+	struct geometry g = {0};
+	bool laned;
+
+	/* Without the descriptor, which did not fit here, it is tried again. */
+	if (m == NULL || p == NULL || c->status == -EMFILE)
+		return m == NULL || p == NULL ? 0 : c->status;
+	p->connection = p->session->connections;
+	if (c->status >= 0 && !read_geometry(m, &g, WIRE_FD_DOORBELL, 0))
+		return -EBADMSG;
+	laned = g.features & WIRE_ATTACHED_LANE;
+	if (c->status >= 0 && g.identity == p->identity &&
+	    laned == (p->lane.header != NULL)) {
+		session_prefer(p->session, p, g.served);
+		return resume(p, &g, laned ? m->fds[0] : -1);
+	}
+	p->lost = true;
+	stock_shut(p);
+	session_drop_lost(p->session);
+	return 0;
+}
+
+void
+pool_shut_all(struct slabd *s)
+{
+	struct slabd_pool *p;
+
+	LIST_FOREACH (p, &s->pools, link)
+		stock_shut(p);
 }
 
 size_t

@@ -28,7 +28,10 @@ struct slabd_pool {
 	struct slabd *session;
 	LIST_ENTRY(slabd_pool) link; /* in the session's pools */
 	uint32_t attachment;	     /* the daemon's number for it */
-	unsigned epoch;		     /* of the session it was made in */
+	uint64_t identity;	     /* of the pool, the daemon's too */
+	unsigned epoch;		     /* of the session it was made in, */
+	unsigned connection;	     /* and the last one it was resumed on */
+	bool lost;		     /* it could not be */
 	unsigned flags;		     /* SLABD_* */
 	char name[WIRE_NAME_MAX + 1];
 	bool retired;
@@ -53,7 +56,12 @@ struct slabd_pool {
 	LIST_ENTRY(slabd_pool) open; /* among those threads may have seats at */
 	_Atomic uint64_t *claims;    /* claim.h */
 	size_t claims_bytes;
-	int lane_fd;  /* open as long as the lane is mapped */
+	/*
+	 * Open as long as the lane is mapped, and locked: by that a new daemon
+	 * knows that we live. To close any other descriptor of the lane would
+	 * drop the lock.
+	 */
+	int lane_fd;
 	bool fences;  /* the daemon cannot ask for barriers */
 	uint32_t sat; /* a bit for each magazine in use; post.lock */
 	struct post post;
@@ -83,9 +91,6 @@ int pool_run(struct slabd_pool *, struct slabd_call *);
  */
 bool pool_collect(struct slabd_pool *, struct slabd_call *c);
 
-/* A copy on the heap, with `room` bytes behind it for the body; or NULL. */
-struct slabd_call *call_copy(const struct slabd_call *, size_t room);
-
 /* slot.c: starts freeing `n` refs that nobody holds, without waiting. */
 int pool_give_back(struct slabd_pool *, const uint64_t *refs, uint32_t n);
 /*
@@ -94,6 +99,19 @@ int pool_give_back(struct slabd_pool *, const uint64_t *refs, uint32_t n);
  * now could take away what that call is about to get.
  */
 bool pool_owe(struct slabd_pool *, uint64_t ref, const struct slabd_call *but);
+
+/* Whether the daemon knows the attachment, as far as is known. */
+static inline bool
+pool_is_current(const struct slabd_pool *p)
+{
+	return !p->lost && p->epoch == p->session->epoch;
+}
+
+/*
+ * Ends the use of the lane, and leaves word of that in it for a daemon that
+ * cannot be told otherwise.
+ */
+void pool_goodbye(struct slabd_pool *);
 
 /* Frees it, and what of the mapping this process has; the daemon is not told.
  */

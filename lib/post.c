@@ -118,7 +118,7 @@ ask(struct slabd_pool *p)
 
 	if (p->post.asked || (post = call_copy(&c, 0)) == NULL)
 		return;
-	p->post.asked = p->session->socket >= 0;
+	p->post.asked = true;
 	call_post(p->session, post);
 }
 
@@ -132,8 +132,8 @@ make_room(struct slabd_pool *p)
 	if (err < 0)
 		return err;
 	if (p->flags & SLABD_NONBLOCK) {
-		err = call_ready(p->session, &c, false);
-		if (err == 0)
+		err = call_ready(p->session, &c);
+		if (err != -ENOTRECOVERABLE)
 			ask(p);
 		err = pool_error(p, err < 0 ? err : -EAGAIN, "lane");
 	} else
@@ -220,6 +220,7 @@ post_drop(struct slabd_pool *p, uint32_t slot)
 void
 post_relieve(struct slabd_pool *p)
 {
+	struct slabd *s = p->session;
 	struct slabd_call c = {.status = 0};
 	int cancel;
 
@@ -227,16 +228,20 @@ post_relieve(struct slabd_pool *p)
 	if (load_relaxed(&p->post.n_kept) == 0 ||
 	    pool_enter(p, false, &cancel) < 0)
 		return;
+	/* Nobody waits here for a daemon that is away, but helps to find one.
+	 */
+	if (s->phase != SESSION_READY)
+		session_poll(s, true);
 	if (p->flags & SLABD_NONBLOCK)
 		ask(p);
-	/* To a daemon that is away it does not connect: later calls will. */
-	while (!(p->flags & SLABD_NONBLOCK) && c.status >= 0 &&
-	       load_relaxed(&p->post.n_kept) > 0) {
-		c = (struct slabd_call){
-		    .type = WIRE_FLUSH, .pool = p, .reply = drained};
-		call_run_here(p->session, &c, NEVER);
-	}
-	session_leave(p->session, cancel);
+	else
+		while (s->phase == SESSION_READY && c.status >= 0 &&
+		       load_relaxed(&p->post.n_kept) > 0) {
+			c = (struct slabd_call){
+			    .type = WIRE_FLUSH, .pool = p, .reply = drained};
+			call_run_here(s, &c, NEVER);
+		}
+	session_leave(s, cancel);
 }
 
 /* The daemon refused this one. */

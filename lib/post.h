@@ -51,7 +51,10 @@ void post_free(struct slabd_pool *, const uint64_t *refs, unsigned n);
 int post_drop(struct slabd_pool *, uint32_t slot);
 /* Whether `n` more frees could be published now. */
 bool post_has_room(struct slabd_pool *, unsigned n);
-/* Asks for room if refs are kept, and waits unless it is non-blocking. */
+/*
+ * Asks for room if refs are kept, and waits, unless it is non-blocking or the
+ * daemon is away.
+ */
 void post_relieve(struct slabd_pool *);
 
 /* Learns what the daemon refused since the last time. */

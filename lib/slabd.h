@@ -22,11 +22,17 @@
  * Fork. A child inherits no slots: its calls on inherited handles fail with
  * EOWNERDEAD, and close and detach only free memory. It opens its own.
  *
+ * The daemon's end. Calls that need the daemon wait for the next one, which goes
+ * on where the last one was; none fails for that before reconnect_ms is over, and
+ * slots, addresses and refs stay valid. With a lane what needs no message goes
+ * on meanwhile.
+ *
  * Besides what is named at each function, every call that talks to the daemon
  * may fail with ENOTCONN (the daemon has been away for longer than
- * reconnect_ms; the handle works again once it is back), ENOTRECOVERABLE (a new
- * daemon knows nothing of this pool: detach and attach again), EPROTO (the peer
- * broke the protocol; the connection was ended), EOWNERDEAD and ENOMEM.
+ * reconnect_ms; the handle works again once it is back), ENOTRECOVERABLE (the
+ * daemon knows nothing of this pool any more: detach and attach again), EPROTO
+ * (the peer broke the protocol; the connection was ended), EOWNERDEAD and
+ * ENOMEM.
  *
  * The manual: slabd(7), slabd_open(3), slabd_pool_attach(3), slabd_alloc(3),
  * slabd_send(3).
@@ -76,7 +82,8 @@ struct slabd_options {
 	int32_t connect_ms;   /* how long to wait for a daemon to appear; 0: one
 				 try; -1: for ever */
 	int32_t reconnect_ms; /* how long calls wait for a daemon that went
-				 away; 0: one try; -1: for ever */
+				 away; 0: calls under way fail, later ones
+				 try once; -1: for ever */
 };
 #define SLABD_OPTIONS_INIT                                            \
 	{                                                             \
@@ -103,7 +110,7 @@ SLABD_API int slabd_open_options(
 /*
  * Gives everything back, detaches the pools and frees the handle; slots are
  * free when it returns (a daemon that does not answer is waited for up to five
- * seconds). What was sent and not received yet stays receivable. NULL is fine.
+ * seconds; one that is away is not, and learns it later). What was sent and not received yet stays receivable. NULL is fine.
  */
 SLABD_API void slabd_close(struct slabd *s);
 
@@ -116,8 +123,9 @@ SLABD_API int slabd_fd(struct slabd *s);
 
 /*
  * Takes what the daemon has sent, and never blocks: how many events (reserved
- * slots, finished non-blocking calls, a retired or grown pool) came since the
- * last time, by whichever thread they were taken; -ENOTCONN: no daemon.
+ * slots, finished non-blocking calls, a retired or grown pool, the daemon's loss
+ * and return) came since the last time, by whichever thread they were taken.
+ * Looks for a daemon that is away; -ENOTCONN: for longer than reconnect_ms.
  */
 SLABD_API int slabd_dispatch(struct slabd *s);
 
@@ -148,12 +156,16 @@ SLABD_API const char *slabd_error_detail(void);
  * -EUSERS: it has as many attachments as it admits; -EDQUOT: no slots left to
  * reserve for one more; -ESHUTDOWN: it was retired; -EBUSY: earlier answers
  * wait to be read, try again; -EUCLEAN: a client has truncated its region;
- * -ENOMEM: also no address space; -EMFILE.
+ * -ENOLCK: the lane could not be locked; -ENOMEM: also no address space;
+ * -EMFILE.
  */
 SLABD_API int slabd_pool_attach(
     struct slabd_pool **out, struct slabd *s, const char *name, unsigned flags);
 
-/* Gives back what the attachment holds and frees it. NULL is fine. */
+/*
+ * Gives back what the attachment holds and frees it; a daemon that is away is
+ * not waited for, and learns it later. NULL is fine.
+ */
 SLABD_API void slabd_pool_detach(struct slabd_pool *p);
 
 /* Usable bytes of a slot: a multiple of 64. 0 for NULL. */

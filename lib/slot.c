@@ -178,11 +178,12 @@ alloc_slots(
 	    .pool = p,
 	    .n = n,
 	    .reply = granted,
+	    .late = unwanted,
 	    .result = n,
 	    .out = v};
 	int err;
 
-	if (stashed(p) > 0 && p->epoch == s->epoch && s->socket >= 0)
+	if (stashed(p) > 0 && pool_is_current(p))
 		return stash_take(p, v, n);
 	if (p->retired)
 		return pool_error(p, -ESHUTDOWN, "alloc");
@@ -305,7 +306,8 @@ unwant(struct slabd_pool *p)
 {
 	struct slabd_call k = {.type = WIRE_CANCEL,
 			      .pool = p,
-			      .reply = call_ignore},
+			      .reply = call_ignore,
+			      .late = call_ignore},
 			  *post = NULL;
 
 	if (p->want == NULL)
@@ -332,11 +334,16 @@ queue_up(struct slabd_pool *p, uint32_t n)
 			      .pool = p,
 			      .n = n,
 			      .owner = CALL_POSTED},
-			  *post;
+			  ping = {.type = WIRE_PING}, *post;
+	bool waits = !(p->flags & SLABD_NONBLOCK);
 	uint32_t room = SLABD_BATCH_MAX - stashed(p) - p->expected;
-	int err;
+	int err = 0;
 
-	err = stash_ask(p, &c, n < room ? n : room);
+	/* Nobody waits for the queue, but for a daemon that is away. */
+	if (waits && p->session->phase != SESSION_READY)
+		err = call_run(p->session, &ping);
+	if (err == 0)
+		err = stash_ask(p, &c, n < room ? n : room);
 	if (err < 0)
 		return err;
 	post = p->want = call_copy(&c, 0);
@@ -344,7 +351,7 @@ queue_up(struct slabd_pool *p, uint32_t n)
 		p->expected -= (unsigned)c.result;
 		return error_plain(-ENOMEM, "want");
 	}
-	err = call_start(p->session, post, !(p->flags & SLABD_NONBLOCK));
+	err = call_start(p->session, post, waits);
 	if (err < 0) {
 		err = call_result(post);
 		free(post);
@@ -423,18 +430,31 @@ pool_give_back(struct slabd_pool *p, const uint64_t *refs, uint32_t n)
 	return 0;
 }
 
+static struct slabd_call *
+find_receive(const struct call_list *list, const struct slabd_pool *p,
+    uint64_t ref, const struct slabd_call *but)
+{
+	struct slabd_call *c;
+
+	TAILQ_FOREACH (c, list, link)
+		if (c != but && c->type == WIRE_RECEIVE && c->pool == p &&
+		    c->ref == ref)
+			break;
+	return c;
+}
+
 bool
 pool_owe(struct slabd_pool *p, uint64_t ref, const struct slabd_call *but)
 {
 	struct slabd_call *c;
 
-	TAILQ_FOREACH (c, &p->session->calls, link)
-		if (c != but && c->type == WIRE_RECEIVE && c->pool == p &&
-		    c->ref == ref) {
-			c->owed = true;
-			return true;
-		}
-	return false;
+	c = find_receive(&p->session->calls, p, ref, but);
+	if (c == NULL)
+		c = find_receive(&p->session->unsent, p, ref, but);
+	if (c == NULL)
+		return false;
+	c->owed = true;
+	return true;
 }
 
 /* Sends FREE for the refs in `w`; the answer is waited for or not. */
@@ -446,7 +466,8 @@ free_refs(struct slabd_pool *p, const struct wire_writer *w)
 			      .body = w->buf,
 			      .len = w->len,
 			      .n = (uint32_t)(w->len / REF_BYTES),
-			      .reply = freed},
+			      .reply = freed,
+			      .late = freed},
 			  *post;
 
 	if (!(p->flags & SLABD_NONBLOCK))

@@ -106,7 +106,7 @@ close_up(struct slabd_pool *p, struct lane_magazine *m)
 
 	/* Relaxed: `revoked`, which was acquired, came after what it took. */
 	for (uint32_t i = 0; i < count; i++)
-		if ((ref = load_relaxed(&m->refs[i])) != 0)
+		if ((ref = magazine_peek(m, i)) != 0)
 			store_relaxed(&m->refs[n++], ref);
 	store_relaxed(&m->count, n);
 }

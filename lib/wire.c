@@ -225,6 +225,8 @@ wire_type_name(unsigned type)
 		return "DETACH";
 	case WIRE_EXTEND:
 		return "EXTEND";
+	case WIRE_RESUME:
+		return "RESUME";
 	case WIRE_ALLOC:
 		return "ALLOC";
 	case WIRE_CANCEL:

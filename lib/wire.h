@@ -85,6 +85,15 @@ enum wire_type {
 	 * Slots beyond are granted only afterwards. Empty reply.
 	 */
 	WIRE_EXTEND = 18,
+	/*
+	 * RESUME, first for each attachment of a session that HELLO has
+	 * resumed. Empty. The reply is that to ATTACH, but of the descriptors
+	 * only the lane's new doorbell comes, and the u32 behind their number
+	 * is the tag of the last ALLOC that was served: if that was not
+	 * answered it is the first to be sent again. ENOTRECOVERABLE: the attachment's
+	 * lane is lost; EBADF: there is no such attachment.
+	 */
+	WIRE_RESUME = 19,
 
 	/*
 	 * ALLOC. u32 n, 1..WIRE_BATCH_MAX. Without WIRE_WAIT: 1..n slots now,
@@ -163,6 +172,13 @@ enum wire_type {
 /* Header flags. */
 #define WIRE_WAIT  0x0001u /* ALLOC, FLUSH */
 #define WIRE_FORCE 0x0002u /* SHUTDOWN */
+/*
+ * The request was sent before, under the same tag, to a daemon that has ended,
+ * and not answered: what was done of it is not done again, and answered as it
+ * would have been then. ATTACH, ALLOC, FREE, SEND, SHARE, RECEIVE, RECALL; all
+ * others may be repeated as they are.
+ */
+#define WIRE_AGAIN 0x0004u
 
 /* ATTACH flags. */
 #define WIRE_ATTACH_RDONLY 0x1u /* receive and free only */

@@ -19,6 +19,7 @@ AM_TESTS_ENVIRONMENT = \
 unit_tests = \
 	tests/unit/test_claim \
 	tests/unit/test_conf \
+	tests/unit/test_confine \
 	tests/unit/test_connection \
 	tests/unit/test_event \
 	tests/unit/test_guard \
@@ -35,9 +36,11 @@ unit_tests = \
 	tests/unit/test_peer \
 	tests/unit/test_region \
 	tests/unit/test_ring \
+	tests/unit/test_session \
 	tests/unit/test_slab \
 	tests/unit/test_slots \
 	tests/unit/test_stock \
+	tests/unit/test_store \
 	tests/unit/test_table \
 	tests/unit/test_wire \
 	tests/unit/slab_hpp
@@ -49,8 +52,10 @@ e2e_tests = \
 	tests/e2e/test_lifecycle \
 	tests/e2e/test_limits \
 	tests/e2e/test_protocol \
+	tests/e2e/test_restart \
 	tests/e2e/test_waiting
 stress_tests = \
+	tests/stress/hostile \
 	tests/stress/kill \
 	tests/stress/lanes \
 	tests/stress/library \
@@ -89,6 +94,8 @@ raw_libs = lib/libslabformat.la $(CJSON_LIBS)
 
 tests_unit_test_conf_SOURCES = tests/unit/conf.c tests/unit/scratch.h
 tests_unit_test_conf_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_confine_SOURCES = tests/unit/confine.c tests/unit/scratch.h
+tests_unit_test_confine_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_event_SOURCES = tests/unit/event.c tests/unit/scratch.h
 tests_unit_test_event_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_headroom_SOURCES = tests/unit/headroom.c tests/unit/scratch.h tests/unit/cgroup.h
@@ -110,6 +117,8 @@ tests_unit_test_peer_SOURCES = tests/unit/peer.c tests/unit/scratch.h
 tests_unit_test_peer_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_region_SOURCES = tests/unit/region.c tests/unit/scratch.h
 tests_unit_test_region_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_store_SOURCES = tests/unit/store.c tests/unit/scratch.h
+tests_unit_test_store_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_guard_SOURCES = tests/unit/guard.c
 tests_unit_test_guard_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_claim_SOURCES = tests/unit/claim.c
@@ -124,9 +133,13 @@ tests_unit_test_ring_LDFLAGS = $(AM_LDFLAGS) -pthread
 tests_unit_test_ring_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
 tests_unit_test_ledger_SOURCES = tests/unit/ledger.c tests/core/random.h
 tests_unit_test_ledger_LDADD = $(raw_libs) $(CRITERION_LIBS)
-tests_unit_test_connection_SOURCES = tests/unit/connection.c tests/unit/scratch.h
+tests_unit_test_connection_SOURCES = tests/unit/connection.c tests/unit/fake.h \
+	tests/unit/scratch.h
 tests_unit_test_connection_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
-tests_unit_test_stock_SOURCES = tests/unit/stock.c
+tests_unit_test_session_SOURCES = tests/unit/session.c tests/unit/fake.h \
+	tests/unit/scratch.h
+tests_unit_test_session_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
+tests_unit_test_stock_SOURCES = tests/unit/stock.c tests/core/revoke.h
 tests_unit_test_stock_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
 tests_unit_test_table_SOURCES = tests/unit/table.c
 tests_unit_test_table_LDADD = lib/libslabdall.la $(CRITERION_LIBS)
@@ -143,6 +156,9 @@ tests_unit_test_output_SOURCES = tests/unit/output.c \
 	clients/view.c clients/view.h
 tests_unit_test_output_LDADD = $(CJSON_LIBS) $(CRITERION_LIBS) -lm
 
+tests_e2e_test_restart_SOURCES = tests/e2e/restart.c tests/e2e/e2e.h \
+	$(raw_sources)
+tests_e2e_test_restart_LDADD = $(raw_libs) $(CRITERION_LIBS)
 tests_e2e_test_death_SOURCES = tests/e2e/death.c tests/e2e/e2e.h \
 	$(raw_sources)
 tests_e2e_test_death_LDADD = $(raw_libs) $(CRITERION_LIBS)
@@ -181,6 +197,10 @@ nodist_tests_e2e_overview_SOURCES = tests/e2e/overview.c
 tests_e2e_overview_LDADD = lib/libslabd.la
 CLEANFILES += tests/e2e/overview.c tests/e2e/overview.c.tmp
 
+tests_stress_hostile_SOURCES = tests/stress/hostile.c \
+	tests/stress/foes.c tests/stress/foes.h tests/core/random.h \
+	$(raw_sources)
+tests_stress_hostile_LDADD = lib/libslabdall.la $(CJSON_LIBS)
 tests_stress_kill_SOURCES = tests/stress/kill.c tests/core/random.h \
 	$(raw_sources)
 tests_stress_kill_LDADD = $(raw_libs)
@@ -194,7 +214,8 @@ tests_stress_library_SOURCES = tests/stress/library.c \
 tests_stress_library_CFLAGS = $(AM_CFLAGS) -pthread
 tests_stress_library_LDFLAGS = $(AM_LDFLAGS) -pthread
 tests_stress_library_LDADD = lib/libslabdall.la $(CJSON_LIBS)
-tests_stress_rings_SOURCES = tests/stress/rings.c tests/core/random.h
+tests_stress_rings_SOURCES = tests/stress/rings.c tests/core/random.h \
+	tests/core/revoke.h
 tests_stress_rings_CFLAGS = $(AM_CFLAGS) -pthread
 tests_stress_rings_LDFLAGS = $(AM_LDFLAGS) -pthread
 tests_stress_rings_LDADD = lib/libslabdall.la
@@ -219,4 +240,21 @@ check-stress: all $(stress_tests)
 	tests/stress/lanes -r 20000 && \
 	tests/stress/library -r 2000 && \
 	tests/stress/rings -r 2000
-.PHONY: check-tsan check-stress
+
+# And each kind of attacker for longer, beside a pair that is timed.
+check-hostile: all tests/stress/hostile
+	$(AM_TESTS_ENVIRONMENT) tests/stress/hostile -r 3 -n 5000 && \
+	{ tests/stress/hostile -m -r 1 -n 5000 || test $$? -eq 77; }
+.PHONY: check-tsan check-stress check-hostile
+
+# What the tests reach, in a tree configured with --enable-coverage. Counters are
+# not atomic here: with those, gcov loses arcs that it must infer.
+coverage:
+	@test -n '$(COV_CFLAGS)' || { echo 'configure --enable-coverage' >&2; false; }
+	find . -name '*.gcda' -delete
+	$(MAKE) clean
+	$(MAKE) COV_CFLAGS='--coverage -O0' check
+	find . -name '*.gcda' -exec gcov -n -b {} + | \
+	    $(AWK) -f $(srcdir)/tests/coverage.awk
+.PHONY: coverage
+EXTRA_DIST += tests/coverage.awk

@@ -205,7 +205,7 @@ Test(lanes, layout)
 
 	begin(POOL(256, 1, ""), 1);
 	cr_assert_arr_eq(p->l.lane.header, magic, 8);
-	cr_assert_eq(u32_at(p, 8), 1);
+	cr_assert_eq(u32_at(p, 8), 2);
 	cr_assert_eq(u32_at(p, 12), 1152);
 	cr_assert_eq(u64_at(p, 16), p->l.lane_bytes);
 	cr_assert_eq(u64_at(p, 24), p->l.pool.identity);
@@ -1245,7 +1245,8 @@ Test(lanes, magazines_taken_back)
 	cr_assert_eq(h->revoked, h->notice);
 	cr_assert_eq(h->notice & LANE_HUNGRY, 0);
 	for (int i = 0; i < 20; i++)
-		cr_assert_eq(lane_magazine(&a->l.lane, 0)->refs[i], 0);
+		cr_assert_eq(
+		    lane_magazine(&a->l.lane, 0)->refs[i], MAGAZINE_TAKEN);
 	for (int i = 0; i < 10; i++) {
 		cr_assert_eq(m->refs[i], refs[20 + i]);
 		cr_assert(holds(a, refs[20 + i]));

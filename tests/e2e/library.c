@@ -12,8 +12,11 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "annotate.h"
@@ -95,6 +98,16 @@ TestSuite(crowded, .timeout = 120, .init = setup_full, .fini = teardown);
 	do {                      \
 		if (!(condition)) \
 			return 1; \
+	} while (0)
+
+/* The same, with the library's words about it. */
+#define CHECK_SAYING(condition)                                    \
+	do {                                                       \
+		if (!(condition)) {                                \
+			fprintf(stderr, "line %d: %s\n", __LINE__, \
+			    slabd_error_detail());                 \
+			return 1;                                  \
+		}                                                  \
 	} while (0)
 
 static struct slabd *
@@ -616,30 +629,109 @@ TEST_BOTH(of_racing_receives_as_many_win_as_were_offered)
 	slabd_close(s);
 }
 
+/* kill -9, and a successor. */
+static void
+restart(void)
+{
+	cr_assert_eq(server_kill(&server), 0);
+	cr_assert_eq(server_start(&server), 0);
+}
+
 TEST_BOTH(a_handle_outlives_its_daemon)
 {
 	struct slabd *s = open_daemon();
 	struct slabd_pool *p = attach(s, "few", 0);
-	int fd = slabd_fd(s), n = 0;
-	void *slot = slabd_alloc(p);
+	int fd = slabd_fd(s), *held = slabd_alloc(p), *sent = slabd_alloc(p);
+	void *shared = slabd_alloc(p), *got;
+	slabd_ref ref, offer;
 	char *json;
 
-	server_stop(&server, SIGKILL);
-	cr_assert_eq(server_start(&server), 0);
-	cr_assert_eq(slabd_free(p, slot), how ? -ENOTRECOVERABLE : 0, "%s",
-	    slabd_error_detail());
-	/* By a lane it goes on with what it has at hand. */
-	while (slabd_alloc(p) != NULL)
-		cr_assert_lt(n++, how ? 0 : SLOTS);
-	cr_assert_eq(errno, ENOTRECOVERABLE);
-	cr_assert_null(slabd_alloc(p));
-	cr_assert_eq(errno, ENOTRECOVERABLE);
-	slabd_pool_detach(p);
-	p = attach(s, "few", 0);
+	*held = 1;
+	*sent = 2;
+	cr_assert_eq(slabd_send(p, sent, &ref), 0);
+	cr_assert_eq(slabd_share(p, shared, 2, &offer), 0);
+	restart();
+	cr_assert_eq(slabd_receive(p, offer, &got), 0);
+	cr_assert_eq(got, shared);
+	restart();
+	cr_assert_eq(slabd_recall(p, offer), 1);
+	cr_assert_eq(slabd_free(p, shared), 0);
+	cr_assert_eq(slabd_free(p, shared), 0);
+	cr_assert_eq(slabd_free(p, shared), -EALREADY);
+	cr_assert_eq(
+	    slabd_receive(p, ref, &got), 0, "%s", slabd_error_detail());
+	cr_assert_eq(got, sent);
+	cr_assert_eq(*held + *sent, 3);
+	restart();
+	cr_assert_eq(slabd_receive(p, ref, &got), -ESTALE);
+	cr_assert_eq(slabd_free(p, held), 0, "%s", slabd_error_detail());
+	cr_assert_eq(slabd_free(p, sent), 0);
+	restart();
 	cr_assert_eq(count_free(p), SLOTS);
 	cr_assert_eq(slabd_stats_json(s, &json), 0);
 	free(json);
 	cr_assert_eq(slabd_fd(s), fd);
+	slabd_close(s);
+}
+
+#define RESTARTS 20
+#define BUSY	 4
+
+/* Allocates, hands over and frees as long as daemons come and go. */
+static int
+stay_busy(int control, void *arg)
+{
+	struct slabd *s = join();
+	struct slabd_pool *p;
+	unsigned seed = *(unsigned *)arg, rounds = 0, *slot, *got;
+	slabd_ref ref;
+	char byte;
+
+	CHECK(s != NULL && slabd_pool_attach(&p, s, "few", how) == 0);
+	tell(control, "!", 1);
+	while (recv(control, &byte, 1, MSG_DONTWAIT) < 0) {
+		slot = seed % 2 ? slabd_alloc_wait(p, -1) : slabd_alloc(p);
+		CHECK_SAYING(slot != NULL);
+		*slot = seed ^ rounds;
+		if (rand_r(&seed) % 2) {
+			CHECK_SAYING(slabd_send(p, slot, &ref) == 0);
+			CHECK_SAYING(slabd_receive(p, ref, (void **)&got) == 0);
+			CHECK_SAYING(got == slot);
+		}
+		CHECK_SAYING(slabd_free(p, slot) == 0);
+		rounds++;
+	}
+	slabd_close(s);
+	return rounds > 0 ? 0 : 1;
+}
+
+TEST_BOTH(no_call_fails_while_daemons_come_and_go)
+{
+	int controls[BUSY];
+	pid_t children[BUSY];
+	struct timespec pause = {0, 0};
+	struct slabd *s;
+	struct slabd_pool *p;
+	char byte;
+
+	for (unsigned i = 0; i < BUSY; i++) {
+		children[i] = spawn(stay_busy, &i, &controls[i]);
+		cr_assert_eq(hear(controls[i], &byte, 1), 0);
+	}
+	for (int i = 0; i < RESTARTS; i++) {
+		pause.tv_nsec = rand() % 3000000;
+		nanosleep(&pause, NULL);
+		restart();
+	}
+	for (int i = 0; i < BUSY; i++) {
+		tell(controls[i], "!", 1);
+		cr_assert_eq(reap(children[i]), 0, "child %d", i);
+	}
+	s = open_daemon();
+	p = attach(s, "few", 0);
+	cr_assert_eq(count_free(p), SLOTS);
+	cr_assert_eq(slabd_request(s, WIRE_AUDIT, 0, 0, NULL, 0, NULL), 0, "%s",
+	    slabd_error_detail());
 	slabd_close(s);
 }
 

@@ -133,16 +133,21 @@ Test(limits, connections_of_a_user)
 
 Test(limits, attachments)
 {
+	uint32_t numbers[4], another;
 	struct raw_pool p;
 	struct raw r;
 
 	serve(POOL);
 	login(&r, "client");
 	for (int i = 0; i < 4; i++)
-		attach(&r, "p");
+		numbers[i] = attach(&r, "p");
 	cr_assert_eq(raw_attach(&r, "p", 0, &p), -EUSERS);
-	cr_assert_eq(raw_detach(&r, 2), 0);
-	cr_assert_eq(attach(&r, "p"), 2);
+	cr_assert_eq(raw_detach(&r, numbers[1]), 0);
+	/* In its place, and not to be taken for it. */
+	another = attach(&r, "p");
+	cr_assert_neq(another, numbers[1]);
+	cr_assert_eq(raw_detach(&r, numbers[1]), -EBADF);
+	cr_assert_eq(raw_detach(&r, another), 0);
 }
 
 Test(limits, handshake)

@@ -78,16 +78,17 @@ static const struct request {
 } requests[] = {
     {WIRE_PING, 0, false, EMPTY},
     {WIRE_BYE, 0, false, EMPTY},
-    {WIRE_ATTACH, 0, false, ATTACHING},
+    {WIRE_ATTACH, WIRE_AGAIN, false, ATTACHING},
     {WIRE_DETACH, 0, true, EMPTY},
     {WIRE_EXTEND, 0, true, U32},
-    {WIRE_ALLOC, WIRE_WAIT, true, U32},
+    {WIRE_RESUME, 0, true, EMPTY},
+    {WIRE_ALLOC, WIRE_WAIT | WIRE_AGAIN, true, U32},
     {WIRE_CANCEL, 0, true, U32},
-    {WIRE_FREE, 0, true, REFS},
-    {WIRE_SEND, 0, true, U64},
-    {WIRE_SHARE, 0, true, U64_U32},
-    {WIRE_RECEIVE, 0, true, U64},
-    {WIRE_RECALL, 0, true, U64_U32},
+    {WIRE_FREE, WIRE_AGAIN, true, REFS},
+    {WIRE_SEND, WIRE_AGAIN, true, U64},
+    {WIRE_SHARE, WIRE_AGAIN, true, U64_U32},
+    {WIRE_RECEIVE, WIRE_AGAIN, true, U64},
+    {WIRE_RECALL, WIRE_AGAIN, true, U64_U32},
     {WIRE_FLUSH, WIRE_WAIT, true, EMPTY},
     {WIRE_STATS, 0, false, EMPTY},
     {WIRE_HOLDERS, 0, false, NAME},
@@ -192,7 +193,7 @@ Test(protocol, wrong_attachment)
 
 Test(protocol, unknown_types)
 {
-	static const unsigned types[] = {0, 4, 15, 19, 31, 41, 63, 67, 79, 84,
+	static const unsigned types[] = {0, 4, 15, 20, 31, 41, 63, 67, 79, 84,
 	    WIRE_EVENT_RETIRED, WIRE_EVENT_RESIZED, 0x7fff, WIRE_REPLY,
 	    WIRE_REPLY | WIRE_PING, WIRE_REPLY | WIRE_FREE, 0xffff};
 	int status;

@@ -262,18 +262,89 @@ raw_name(uint8_t *out, const char *name)
 int
 raw_hello(struct raw *r, const char *label)
 {
+	struct raw_message m = {.len = 0};
+	struct wire_reader in;
 	struct wire_writer *out;
 	struct body b;
+	int err;
 
 	out = body_begin(&b);
 	wire_put_u32(out, WIRE_MAGIC);
 	wire_put_u16(out, WIRE_VERSION);
 	wire_put_u16(out, WIRE_VERSION);
 	wire_put_u64(out, 0);
-	wire_put_u64(out, 0);
-	wire_put_u64(out, 0);
+	wire_put_u64(out, r->session);
+	wire_put_u64(out, r->token);
 	wire_put_string(out, label, WIRE_LABEL_MAX);
-	return body_call(r, WIRE_HELLO, 0, &b, NULL);
+	err = body_call(r, WIRE_HELLO, 0, &b, &m);
+	if (err != 0)
+		return err;
+	in = body_of(&m);
+	/* Version, the largest batch, features. */
+	wire_get_u64(&in);
+	wire_get_u64(&in);
+	r->session = wire_get_u64(&in);
+	r->token = wire_get_u64(&in);
+	return 0;
+}
+
+int
+raw_reopen(struct raw *r, const char *path, const char *label)
+{
+	uint64_t session = r->session, token = r->token;
+	uint32_t tag = r->tag;
+	int err;
+
+	raw_close(r);
+	err = raw_connect(r, path);
+	r->session = session;
+	r->token = token;
+	r->tag = tag;
+	if (err == 0)
+		err = raw_hello(r, label);
+	return err != 0 ? err : r->session == session;
+}
+
+int
+raw_resume(struct raw *r, uint32_t attachment)
+{
+	struct raw_message m = {.fds = {-1, -1, -1, -1}};
+	int err = raw_call(r, WIRE_RESUME, 0, attachment, NULL, 0, &m);
+
+	close_fds(&m);
+	return err;
+}
+
+int
+raw_resume_lane(struct raw *r, struct raw_lane *l)
+{
+	struct raw_message m = {.fds = {-1, -1, -1, -1}};
+	int err = raw_call(r, WIRE_RESUME, 0, l->pool.number, NULL, 0, &m);
+
+	if (err != 0) {
+		close_fds(&m);
+		return err;
+	}
+	if (m.fds[0] < 0)
+		return -EBADMSG;
+	close(l->doorbell);
+	l->doorbell = m.fds[0];
+	raw_lane_bell(l);
+	return 0;
+}
+
+int
+raw_again(struct raw *r, uint32_t tag, unsigned type, unsigned flags,
+    uint32_t attachment, const void *body, size_t len, struct raw_message *m)
+{
+	uint32_t last = r->tag;
+	int status;
+
+	r->tag = tag - 1;
+	raw_post(r, type, flags | WIRE_AGAIN, attachment, body, len);
+	r->tag = last;
+	status = raw_wait(r, tag, m);
+	return status;
 }
 
 int

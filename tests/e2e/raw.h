@@ -35,7 +35,8 @@ struct raw_message {
 
 struct raw {
 	int fd;
-	uint32_t tag; /* the last one used */
+	uint32_t tag;		 /* the last one used */
+	uint64_t session, token; /* as HELLO was answered */
 	/* Read while another message was looked for. */
 	STAILQ_HEAD(, raw_message) kept;
 };
@@ -90,6 +91,17 @@ int raw_call(struct raw *, unsigned type, unsigned flags, uint32_t attachment,
     const void *body, size_t len, struct raw_message *m);
 
 int raw_hello(struct raw *, const char *label);
+/*
+ * To a daemon that came after: closes, connects and resumes the session. 1: it
+ * was; 0: it is a new one; or -errno.
+ */
+int raw_reopen(struct raw *, const char *path, const char *label);
+/* RESUME, of an attachment with or without a lane; its new doorbell. */
+int raw_resume(struct raw *, uint32_t attachment);
+int raw_resume_lane(struct raw *, struct raw_lane *);
+/* A request sent again: the tag of before, and WIRE_AGAIN. */
+int raw_again(struct raw *, uint32_t tag, unsigned type, unsigned flags,
+    uint32_t attachment, const void *body, size_t len, struct raw_message *m);
 int raw_ping(struct raw *);
 int raw_bye(struct raw *);
 int raw_attach(

@@ -239,19 +239,24 @@ server_await(struct server *s, const char *start)
 }
 
 int
-server_start(struct server *s)
+server_launch(struct server *s)
 {
-	int err;
-
 	s->pid = fork();
 	if (s->pid < 0)
 		return -errno;
 	if (s->pid == 0)
 		become_daemon(s);
 	s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
-	if (s->pidfd < 0)
-		return -errno;
-	err = server_await(s, "READY=1");
+	return s->pidfd < 0 ? -errno : 0;
+}
+
+int
+server_start(struct server *s)
+{
+	int err = server_launch(s);
+
+	if (err == 0)
+		err = server_await(s, "READY=1");
 	if (err == 0)
 		s->helper = find_helper(s->pid);
 	return err;
@@ -292,6 +297,23 @@ helper_ended(struct server *s)
 		close(s->helper);
 	s->helper = -1;
 	return is;
+}
+
+int
+server_kill(struct server *s)
+{
+	char text[512];
+	int status;
+
+	kill(s->pid, SIGKILL);
+	status = server_wait(s);
+	/* What it said is nothing that its successor has said. */
+	while (recv(s->notify, text, sizeof(text), MSG_DONTWAIT) >= 0)
+		continue;
+	if (s->helper >= 0)
+		close(s->helper);
+	s->helper = -1;
+	return status == 128 + SIGKILL ? 0 : status < 0 ? status : -ECHILD;
 }
 
 const char *

@@ -41,6 +41,10 @@ int server_configure(struct server *, const char *text);
  * ended instead.
  */
 int server_start(struct server *);
+/* Kills it with SIGKILL and waits for its end; all else stays. 0 or -errno. */
+int server_kill(struct server *);
+/* server_start() without waiting. */
+int server_launch(struct server *);
 /* server_prepare(), server_configure() and server_start(). */
 int server_open(struct server *, const char *text);
 /* Waits for the next message to the service manager that starts so. */

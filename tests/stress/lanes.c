@@ -1,7 +1,9 @@
 /*
- * lanes [-r rounds] [-s seed] [-p processes] [-t threads] [-v]: processes that
- * live long do with libslabd whatever it offers, by lanes and by messages, and
- * in most rounds some of them are killed in the midst of it, or just exit.
+ * lanes [-r rounds] [-s seed] [-p processes] [-t threads] [-d percent] [-v]:
+ * processes that live long do with libslabd whatever it offers, by lanes and by
+ * messages, and in most rounds some of them are killed in the midst of it, or
+ * just exit. In so many percent of the rounds the daemon is killed too, and at
+ * times its successors while they recover; no call may fail for it.
  *
  * A round has three parts. First all threads work, until each has done so many
  * operations. Then, with nothing under way, every process takes back what it
@@ -78,35 +80,37 @@ enum {
 static const char *const pool_names[POOLS] = {"wide", "tight"};
 
 /* What has happened; all but the rare must have. */
-#define KINDS(X)                                       \
-	X(ALLOC, "alloc")                              \
-	X(ALLOC_MANY, "alloc_many")                    \
-	X(ALLOC_WAIT, "alloc_wait")                    \
-	X(NONE_FREE, "none free")                      \
-	X(HOARD, "hoarded")                            \
-	X(FREE, "free")                                \
-	X(FREE_MANY, "free_many")                      \
-	X(SEND, "send")                                \
-	X(SHARE, "share")                              \
-	X(RECEIVE, "receive")                          \
-	X(TOO_LATE, "receive too late")                \
-	X(RECALL, "recall")                            \
-	X(RECALL_N, "recall_n")                        \
-	X(FLUSH, "flush")                              \
-	X(WANT, "want")                                \
-	X(COMPARE, "compared")                         \
-	X(ATTACH, "attach")                            \
-	X(NO_LANE, "attach without a lane")            \
-	X(CHECKED, "attach checked")                   \
-	X(RDONLY, "attach read-only")                  \
-	X(OPEN, "open")                                \
-	X(EXIT, "sudden exits")                        \
-	X(DUET, "woken by another's lane")             \
-	X(SETTLED, "offers settled")                   \
-	X(KILL, "kills")                               \
-	X(KILL_AT_ONCE, "of them at the start")        \
-	X(KILL_IDLE, "of them between two rounds")     \
-	X(LOST, "rare: receipts lost with the killed") \
+#define KINDS(X)                                        \
+	X(ALLOC, "alloc")                               \
+	X(ALLOC_MANY, "alloc_many")                     \
+	X(ALLOC_WAIT, "alloc_wait")                     \
+	X(NONE_FREE, "none free")                       \
+	X(HOARD, "hoarded")                             \
+	X(FREE, "free")                                 \
+	X(FREE_MANY, "free_many")                       \
+	X(SEND, "send")                                 \
+	X(SHARE, "share")                               \
+	X(RECEIVE, "receive")                           \
+	X(TOO_LATE, "receive too late")                 \
+	X(RECALL, "recall")                             \
+	X(RECALL_N, "recall_n")                         \
+	X(FLUSH, "flush")                               \
+	X(WANT, "want")                                 \
+	X(COMPARE, "compared")                          \
+	X(ATTACH, "attach")                             \
+	X(NO_LANE, "attach without a lane")             \
+	X(CHECKED, "attach checked")                    \
+	X(RDONLY, "attach read-only")                   \
+	X(OPEN, "open")                                 \
+	X(EXIT, "sudden exits")                         \
+	X(DUET, "woken by another's lane")              \
+	X(SETTLED, "offers settled")                    \
+	X(KILL, "kills")                                \
+	X(KILL_AT_ONCE, "of them at the start")         \
+	X(KILL_IDLE, "of them between two rounds")      \
+	X(DAEMON, "daemons killed")                     \
+	X(DAEMON_YOUNG, "of them while they recovered") \
+	X(LOST, "rare: receipts lost with the killed")  \
 	X(CHECK, "everything given back")
 
 enum kind {
@@ -205,7 +209,8 @@ struct order {
 };
 
 static struct board *board;
-static unsigned processes = 4, threads = 2;
+static unsigned processes = 4, threads = 2, daemon_percent = 30;
+static struct server server;
 
 /* Relaxed, as all figures on the board: read when nothing is under way. */
 static void
@@ -1035,9 +1040,13 @@ give_all_back(struct process *home)
 static void
 open_session(struct process *home)
 {
+	struct slabd_options opt = SLABD_OPTIONS_INIT;
 	struct worker *w = home->workers;
-	int err = slabd_open(&home->session, NULL);
+	int err;
 
+	/* There may be no daemon just now. */
+	opt.connect_ms = opt.reconnect_ms = PATIENCE_MS;
+	err = slabd_open_options(&home->session, &opt);
 	must(w, err == 0, "open", err);
 	count(DID_OPEN, 1);
 	for (unsigned i = 0; i < POOLS; i++)
@@ -1142,6 +1151,7 @@ struct child {
 	pid_t pid; /* 0: it has ended */
 	int control;
 	bool busy, victim;
+	bool herald; /* its moment is the daemon's last */
 };
 
 static struct child children[PROCESSES_MAX];
@@ -1164,7 +1174,7 @@ bury(struct child *c, bool killed)
 
 	close(c->control);
 	c->pid = 0;
-	c->busy = c->victim = false;
+	c->busy = c->victim = c->herald = false;
 	for (unsigned i = 0; i < threads; i++) {
 		id = atomic_exchange(
 		    &board->receiving[c->number * threads + i], 0);
@@ -1207,14 +1217,39 @@ diagnose(void)
 	}
 }
 
+/* The daemon dies, perhaps some successors too, and then there is one. */
+static int
+kill_daemon(uint64_t *random)
+{
+	int err = server_kill(&server);
+
+	count(DID_DAEMON, 1);
+	while (err == 0 && random_below(random, 4) == 0) {
+		err = server_launch(&server);
+		poll(NULL, 0, (int)random_below(random, 12));
+		if (err == 0)
+			err = server_kill(&server);
+		count(DID_DAEMON, 1);
+		count(DID_DAEMON_YOUNG, 1);
+	}
+	if (err == 0)
+		err = server_start(&server);
+	if (err != 0)
+		fprintf(stderr, "no successor: %s\n", strerror(-err));
+	return err;
+}
+
 /* One process says something, or ends. */
 static int
-listen_to(struct child *c)
+listen_to(struct child *c, uint64_t *random)
 {
 	char byte;
 
 	if (hear(c->control, &byte, 1) != 0)
 		return bury(c, false);
+	if (c->herald && kill_daemon(random) != 0)
+		return -1;
+	c->herald = false;
 	if (byte == 'd')
 		c->busy = false;
 	if (!c->victim)
@@ -1224,7 +1259,7 @@ listen_to(struct child *c)
 
 /* Until every process has come to the end of its part. */
 static int
-gather(void)
+gather(uint64_t *random)
 {
 	struct pollfd fds[PROCESSES_MAX];
 	unsigned n, which[PROCESSES_MAX];
@@ -1245,7 +1280,7 @@ gather(void)
 		}
 		for (unsigned i = 0; i < n; i++)
 			if (fds[i].revents != 0 &&
-			    listen_to(&children[which[i]]) != 0)
+			    listen_to(&children[which[i]], random) != 0)
 				return -1;
 	}
 }
@@ -1266,7 +1301,7 @@ order_all(char what)
 	for (unsigned i = 0; i < processes; i++)
 		if (children[i].pid > 0)
 			give_order(&children[i], what, BY_WIDE);
-	return gather();
+	return gather(NULL);
 }
 
 /* After which operation: 0, or beyond the last, in a tenth of all cases each.
@@ -1290,6 +1325,8 @@ work_round(uint64_t *random)
 
 	for (unsigned i = 0; i < victims; i++)
 		children[random_below(random, processes)].victim = true;
+	if (random_below(random, 100) < daemon_percent)
+		children[random_below(random, processes)].herald = true;
 	for (unsigned i = 0; i < processes; i++) {
 		c = &children[i];
 		if (c->pid == 0 && start_child(c) != 0)
@@ -1302,7 +1339,7 @@ work_round(uint64_t *random)
 		    kill_child(c, DID_KILL_AT_ONCE) != 0)
 			return -1;
 	}
-	return gather();
+	return gather(random);
 }
 
 /* Between two who live; mostly about the small pool. */
@@ -1316,11 +1353,11 @@ play_duet(uint64_t *random)
 	if (first == second || first->pid == 0 || second->pid == 0)
 		return 0;
 	give_order(second, 'p', pool);
-	if (gather() != 0)
+	if (gather(random) != 0)
 		return -1;
 	give_order(first, '1', pool);
 	give_order(second, '2', pool);
-	return gather();
+	return gather(random);
 }
 
 static int
@@ -1366,9 +1403,12 @@ static int
 sums_are_right(struct raw *r, const char *pool)
 {
 	struct raw_stats s;
+	int err = raw_pool_stats(r, pool, &s);
 
-	if (raw_pool_stats(r, pool, &s) != 0)
+	if (err != 0) {
+		fprintf(stderr, "no statistics: %d\n", err);
 		return -1;
+	}
 	if (s.free + s.used + s.cached + s.in_flight + s.quarantined == s.slots)
 		return 0;
 	return bad_stats(pool, &s);
@@ -1388,6 +1428,20 @@ check(struct raw *r, bool deep)
 	return err;
 }
 
+/* To the daemon there is now. */
+static int
+checker_returns(struct raw *r)
+{
+	int err;
+
+	if (raw_ping(r) == 0)
+		return 0;
+	err = raw_reopen(r, server.socket, "checker");
+	if (err < 0)
+		fprintf(stderr, "the checker is not let in: %d\n", err);
+	return err < 0 ? err : 0;
+}
+
 static int
 run_rounds(struct raw *r, unsigned rounds, uint64_t *random)
 {
@@ -1395,8 +1449,9 @@ run_rounds(struct raw *r, unsigned rounds, uint64_t *random)
 
 	for (unsigned i = 1; i <= rounds; i++) {
 		deep = i % CHECK_EVERY == 0 || i == rounds;
-		if (work_round(random) != 0 || order_all('s') != 0 ||
-		    play_duet(random) != 0 || check(r, deep) != 0) {
+		if (work_round(random) != 0 || checker_returns(r) != 0 ||
+		    order_all('s') != 0 || play_duet(random) != 0 ||
+		    check(r, deep) != 0) {
 			fprintf(stderr, "round %u\n", i);
 			return -1;
 		}
@@ -1432,6 +1487,10 @@ report(bool verbose)
 	for (int i = 0; i < NKINDS; i++) {
 		uint64_t n = load_relaxed(&board->done[i]);
 		bool missing = n == 0 && strncmp(kind_names[i], "rare", 4) != 0;
+
+		if (daemon_percent == 0 &&
+		    (i == DID_DAEMON || i == DID_DAEMON_YOUNG))
+			missing = false;
 
 		if (verbose || missing)
 			printf("%10llu %s\n", (unsigned long long)n,
@@ -1493,11 +1552,10 @@ main(int argc, char **argv)
 	unsigned rounds = 150;
 	uint64_t seed = (uint64_t)time(NULL);
 	const char *left = NULL;
-	struct server server;
 	bool verbose = false;
 	int opt, err;
 
-	while ((opt = getopt(argc, argv, "r:s:p:t:v")) != -1) {
+	while ((opt = getopt(argc, argv, "r:s:p:t:d:v")) != -1) {
 		if (opt == 'r')
 			rounds = number(optarg, UINT32_MAX);
 		else if (opt == 's')
@@ -1506,6 +1564,8 @@ main(int argc, char **argv)
 			processes = number(optarg, PROCESSES_MAX);
 		else if (opt == 't')
 			threads = number(optarg, THREADS_MAX);
+		else if (opt == 'd')
+			daemon_percent = (unsigned)strtoul(optarg, NULL, 10);
 		else if (opt == 'v')
 			verbose = true;
 		else
@@ -1531,8 +1591,9 @@ main(int argc, char **argv)
 	server_close(&server);
 	if (report(verbose) != 0)
 		err = -1;
-	printf("%llu kills: %s\n",
+	printf("%llu kills of clients, %llu of daemons: %s\n",
 	    (unsigned long long)load_relaxed(&board->done[DID_KILL]),
+	    (unsigned long long)load_relaxed(&board->done[DID_DAEMON]),
 	    err == 0 && left == NULL ? "ok" : "FAILED");
 	return err == 0 && left == NULL ? 0 : 1;
 }

@@ -39,6 +39,7 @@
 #include "ring.h"
 #include "stock.h"
 #include "../core/random.h"
+#include "../core/revoke.h"
 
 enum {
 	THREADS = 3,	 /* of the client */

@@ -5,6 +5,31 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "atomic.h"
+
+/*
+ * What others do to a word between the look at it and the exchange, which then
+ * fails: here it is done on purpose.
+ */
+static unsigned losing;
+static void (*others)(_Atomic uint64_t *);
+
+static bool
+exchange(_Atomic uint64_t *at, uint64_t *is, uint64_t to)
+{
+	if (losing > 0) {
+		losing--;
+		others(at);
+	}
+	return atomic_compare_exchange_strong(at, is, to);
+}
+
+#undef atomic_compare_exchange_weak_explicit
+#define atomic_compare_exchange_weak_explicit(at, is, to, won, lost) \
+	exchange(at, is, to)
 
 #include "claim.h"
 
@@ -76,6 +101,73 @@ Test(claim, revoked)
 	cr_assert_eq(claim_take(claims, ref, 1), 0);
 	claim_offer(claims, ref_make(4, false, 10), 1);
 	cr_assert(claim_stands(claims, ref_make(4, false, 10)));
+}
+
+static void
+take_one(_Atomic uint64_t *at)
+{
+	--*at;
+}
+
+static void
+revoke(_Atomic uint64_t *at)
+{
+	*at = (*at & CLAIM_NAME) | CLAIM_REVOKED;
+}
+
+static void
+offer_other(_Atomic uint64_t *at)
+{
+	claim_offer(at, ref_make(0, false, 99), 7);
+}
+
+/* What somebody else did first counts, and the rest is tried again. */
+Test(claim, others_are_first)
+{
+	uint64_t ref = ref_make(0, true, 5);
+
+	claim_offer(claims, ref, 3);
+	others = take_one;
+	losing = 1;
+	cr_assert_eq(claim_take(claims, ref, 3), 2);
+	cr_assert_eq(claims[0] & CLAIM_OPEN, 0);
+	claim_offer(claims, ref, 3);
+	losing = 2;
+	cr_assert_eq(claim_revoke(claims, ref), 1);
+	claim_offer(claims, ref, 3);
+	others = revoke;
+	losing = 1;
+	cr_assert_eq(claim_take(claims, ref, 3), 0);
+	claim_offer(claims, ref, 3);
+	others = offer_other;
+	losing = 1;
+	cr_assert_eq(claim_take(claims, ref, 3), 0);
+	claim_offer(claims, ref, 3);
+	losing = 1;
+	cr_assert_eq(claim_revoke(claims, ref), 0);
+	cr_assert_eq(claims[0] & CLAIM_OPEN, 7, "another's claim");
+}
+
+static void
+turn(_Atomic uint64_t *at)
+{
+	*at ^= 4;
+}
+
+/* Who changes the word for ever holds up nobody. */
+Test(claim, ends_all_the_same)
+{
+	uint64_t ref = ref_make(0, true, 5);
+
+	others = turn;
+	claim_offer(claims, ref, 3);
+	losing = UINT32_MAX;
+	cr_assert_eq(claim_take(claims, ref, 1), 0);
+	cr_assert_eq(claim_revoke(claims, ref), 0);
+	cr_assert_eq(losing, UINT32_MAX - 2 * CLAIM_TRIES);
+	cr_assert(claim_stands(claims, ref));
+	losing = 0;
+	cr_assert_eq(claim_take(claims, ref, 1), 1);
 }
 
 #define RACERS 4

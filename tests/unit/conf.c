@@ -67,7 +67,7 @@ Test(config, defaults)
 
 	cr_assert_str_eq(c->socket, "/run/slabd/slabd.sock");
 	cr_assert_eq(c->mode, 0660);
-	cr_assert(!c->has_group && !c->has_admin_group);
+	cr_assert(!c->has_user && !c->has_group && !c->has_admin_group);
 	cr_assert_eq(c->max_clients, 1024);
 	cr_assert_eq(c->max_clients_per_uid, 128);
 	cr_assert_eq(c->handshake_seconds, 5);
@@ -98,7 +98,7 @@ Test(config, defaults)
 static const char *const everything =
     "{ # everything at once\n"
     "\"socket\": \"/tmp/s\", \"mode\": \"600\", \"group\": \"root\",\n"
-    "\"admin_group\": 4294967294, \"max_clients\": 65535,\n"
+    "\"user\": 99, \"admin_group\": 4294967294, \"max_clients\": 65535,\n"
     "\"max_clients_per_uid\": 1, \"handshake_seconds\": 3600,\n"
     "\"shrink_seconds\": 0, \"log_level\": \"debug\",\n"
     "\"pools\": [\n"
@@ -109,7 +109,8 @@ static const char *const everything =
     "     {\"rights\": \"r\", \"user\": \"root\"}, ],\n"
     "   \"quota\": 4294967295, \"uid_quota\": 2000, \"reserve\": 16,\n"
     "   \"max_clients\": 4095, \"prefault\": false, \"lock\": false},\n"
-    "  {\"name\": \"B-2_c.\", \"slot_size\": 65, \"min_segments\": 0}, ],\n"
+    "  {\"name\": \"B-2_c.\", \"slot_size\": 65, \"min_segments\": 0,\n"
+    "   \"backing\": \"hugetlb\", \"prefault\": true, \"lock\": true}, ],\n"
     "}\n";
 
 static void
@@ -119,7 +120,8 @@ check_everything(const struct config *c)
 
 	cr_assert_str_eq(c->socket, "/tmp/s");
 	cr_assert_eq(c->mode, 0600);
-	cr_assert(c->has_group && c->has_admin_group);
+	cr_assert(c->has_user && c->has_group && c->has_admin_group);
+	cr_assert_eq(c->user, 99);
 	cr_assert_eq(c->group, 0);
 	cr_assert_eq(c->admin_group, 4294967294);
 	cr_assert_eq(c->max_clients, 65535);
@@ -150,6 +152,10 @@ check_everything(const struct config *c)
 	cr_assert_eq(p[1].slot_size, 65);
 	cr_assert_eq(p[1].slot_stride, 128);
 	cr_assert_eq(p[1].min_segments, 0);
+	cr_assert_eq(p->backing, CONFIG_BACKING_POSIX);
+	cr_assert(!p->prefault && !p->lock);
+	cr_assert_eq(p[1].backing, CONFIG_BACKING_HUGETLB);
+	cr_assert(p[1].prefault && p[1].lock);
 }
 
 Test(config, every_key)
@@ -344,14 +350,9 @@ Test(config, wrong_strings)
 	    {"{\"log_level\": 3}", "f:1:15: expected a string"},
 	    {"{\"include\": \"*.conf\"}",
 		"f:1:2: only a configuration in a file can include"},
-	    {POOL("\n\"backing\":\"heap\""), "f:2:11: expected \"posix\""},
-	    {POOL("\n\"backing\":\"memfd\""),
-		"f:2:11: not available in this version"},
-	    {POOL("\n\"backing\":\"hugetlb\""),
-		"f:2:11: not available in this version"},
-	    {POOL("\n\"prefault\":true"),
-		"f:2:12: not available in this version"},
-	    {POOL("\n\"lock\":true"), "f:2:8: not available in this version"},
+	    {POOL("\n\"backing\":\"heap\""),
+		"f:2:11: expected \"posix\" or \"memfd\" or \"hugetlb\""},
+	    {POOL("\n\"prefault\":1"), "f:2:12: expected true or false"},
 	    {POOL("\n\"lock\":0"), "f:2:8: expected true or false"},
 	};
 
@@ -373,7 +374,7 @@ Test(config, socket_length)
 	    1);
 }
 
-Test(config, wrong_groups)
+Test(config, wrong_users_and_groups)
 {
 	static const struct wrong cases[] = {
 	    {"{\"group\": \"no such group\"}",
@@ -383,6 +384,8 @@ Test(config, wrong_groups)
 		"f:1:17: there is no such group"},
 	    {"{\"group\": -1}", "f:1:11: must be from 0 to 4294967294"},
 	    {"{\"group\": 4294967295}", "f:1:11: must be from 0 to 4294967294"},
+	    {"{\"user\": \"no such user\"}", "f:1:10: there is no such user"},
+	    {"{\"user\": 4294967295}", "f:1:10: must be from 0 to 4294967294"},
 	    {"{\"group\": true}", "f:1:11: expected a string"},
 	    {"{\"group\": null}", "f:1:11: expected a string"},
 	};
@@ -672,7 +675,8 @@ Test(config, wrong_files, .init = make_dir, .fini = remove_dir)
 	check_load_fails("fifo", -EPERM, "fifo: not a regular file");
 	write_file("open", "{}");
 	cr_assert_eq(chmod(in_dir("open"), 0602), 0);
-	check_load_fails("open", -EPERM, "open: anybody can write this file: chmod o-w");
+	check_load_fails(
+	    "open", -EPERM, "open: anybody can write this file: chmod o-w");
 
 	memset(text, ' ', CONFIG_FILE_MAX + 1);
 	memcpy(text, "{}", 2);
@@ -756,7 +760,8 @@ Test(config, wrong_include, .init = make_dir, .fini = remove_dir)
 	check_load_fails("f", -EINVAL, "g:1:1: the file ends here");
 	write_file("g", "{}");
 	cr_assert_eq(chmod(in_dir("g"), 0666), 0);
-	check_load_fails("f", -EPERM, "g: anybody can write this file: chmod o-w");
+	check_load_fails(
+	    "f", -EPERM, "g: anybody can write this file: chmod o-w");
 	cr_assert_eq(unlink(in_dir("g")), 0);
 	cr_assert_eq(mkdir(in_dir("g"), 0700), 0);
 	check_load_fails("f", -EPERM, "g: not a regular file");
@@ -782,7 +787,7 @@ Test(config, shipped)
 	rc = config_load(&c, path, &error);
 	cr_assert_eq(rc, 0, "%s", error);
 	cr_assert_geq(c->npools, 2);
-	cr_assert(!c->has_group && !c->has_admin_group);
+	cr_assert(!c->has_user && !c->has_group && !c->has_admin_group);
 	for (size_t i = 0; i < c->npools; i++)
 		bytes += c->pools[i].min_segments *
 			 c->pools[i].slots_per_segment *

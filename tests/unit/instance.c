@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <sched.h>
 
 #include "daemon/instance.h"
 #include "scratch.h"
@@ -172,4 +174,97 @@ Test(instance, planted_lock_files)
 	close(open(scratch_path("sock.lock"), O_CREAT | O_WRONLY, 0666));
 	cr_assert_eq(chown(scratch_path("sock.lock"), 65534, (gid_t)-1), 0);
 	cr_assert_eq(instance_open(&instance, scratch_path("sock")), -EPERM);
+}
+
+/* Waits for the helper, with a word before and after. */
+static int
+successor(void *arg)
+{
+	struct instance instance;
+	int told = *(int *)arg;
+
+	CHECK(instance_open(&instance, scratch_path("sock")) == 0);
+	CHECK(write(told, "", 1) == 1);
+	CHECK(instance_wait_helper(&instance) == 0);
+	CHECK(write(told, "", 1) == 1);
+	/* The lock is there for its own helper. */
+	CHECK(instance_guard(&instance) >= 0);
+	return 0;
+}
+
+/* Whether the kernel shows somebody who waits for a lock on this file. */
+static bool
+waits_for_lock(ino_t inode)
+{
+	char line[256], end[32];
+	FILE *locks = fopen("/proc/locks", "re");
+	bool waits = false;
+
+	cr_assert_not_null(locks);
+	snprintf(end, sizeof(end), ":%ju ", (uintmax_t)inode);
+	while (fgets(line, sizeof(line), locks) != NULL)
+		waits |= strstr(line, "-> OFDLCK") != NULL &&
+			 strstr(line, end) != NULL;
+	fclose(locks);
+	return waits;
+}
+
+/* Until the successor waits for the lock, or says that it need not. */
+static void
+check_waiting(int told)
+{
+	struct pollfd more = {.fd = told, .events = POLLIN};
+	struct stat st;
+
+	cr_assert_eq(stat(scratch_path("sock.lock"), &st), 0);
+	while (poll(&more, 1, 0) == 0 && !waits_for_lock(st.st_ino))
+		sched_yield();
+	cr_assert_eq(poll(&more, 1, 0), 0, "did not wait");
+}
+
+/* The lock lives in whoever has inherited the descriptor. */
+Test(instance, successor_waits_for_the_last_copy_of_the_guard)
+{
+	struct instance instance;
+	int guard, copy, ends[2];
+	pid_t pid;
+	char byte;
+
+	cr_assert_eq(pipe(ends), 0);
+	cr_assert_eq(instance_open(&instance, scratch_path("sock")), 0);
+	cr_assert_eq(instance_wait_helper(&instance), 0);
+	guard = instance_guard(&instance);
+	cr_assert_geq(guard, 0);
+	cr_assert(fcntl(guard, F_GETFD) & FD_CLOEXEC);
+	cr_assert_eq(instance_guard(&instance), -EADDRINUSE);
+	copy = dup(guard);
+	instance_close(&instance);
+	/* An unlucky fork would hold the guard as well. */
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(scratch.alive);
+		close(guard);
+		close(copy);
+		_exit(successor(&ends[1]));
+	}
+	cr_assert_eq(read(ends[0], &byte, 1), 1);
+	check_waiting(ends[0]);
+	close(guard);
+	check_waiting(ends[0]);
+	close(copy);
+	cr_assert_eq(read(ends[0], &byte, 1), 1);
+	cr_assert_eq(child_wait(pid), 0);
+}
+
+Test(instance, guard_of_a_file_that_was_replaced)
+{
+	struct instance instance;
+
+	cr_assert_eq(instance_open(&instance, scratch_path("sock")), 0);
+	cr_assert_eq(unlink(scratch_path("sock.lock")), 0);
+	cr_assert_eq(instance_guard(&instance), -ENOENT);
+	close(open(scratch_path("sock.lock"), O_CREAT | O_WRONLY, 0600));
+	cr_assert_eq(instance_guard(&instance), -ESTALE);
+	instance_close(&instance);
 }

@@ -188,6 +188,7 @@ Test(lane, impossible)
 	    {offsetof(struct lane_geometry, records_at), UINT32_MAX},
 	    {offsetof(struct lane_geometry, records), UINT32_C(1) << 31},
 	    {offsetof(struct lane_geometry, records), 65},
+	    {offsetof(struct lane_geometry, magazines_at), 0},
 	    {offsetof(struct lane_geometry, magazines_at), 1},
 	    {offsetof(struct lane_geometry, magazines_at), 0x80000000},
 	    {offsetof(struct lane_geometry, magazines), LANE_MAGAZINES + 1},

@@ -372,19 +372,27 @@ Test(listener, without_even_the_spare_accepting_pauses)
 
 /* As a service manager starts us: descriptor 3 and two variables. */
 static int
-activate(int fd, pid_t pid, const char *count)
+activate_as(pid_t pid, const char *count)
 {
 	char text[32];
 
 	snprintf(text, sizeof(text), "%d", (int)pid);
 	setenv("LISTEN_PID", text, 1);
 	setenv("LISTEN_FDS", count, 1);
-	setenv("LISTEN_FDNAMES", "control", 1);
 	/* The child's loop and lock lie about there: it makes them anew. */
 	instance_close(&instance);
-	if (dup2(fd, 3) < 0 || loop_new(&loop) < 0)
+	if (loop_new(&loop) < 0)
 		return -errno;
 	return listener_start();
+}
+
+static int
+activate(int fd, pid_t pid, const char *count)
+{
+	setenv("LISTEN_FDNAMES", "control", 1);
+	if (dup2(fd, 3) < 0)
+		return -errno;
+	return activate_as(pid, count);
 }
 
 static int
@@ -451,7 +459,37 @@ activated_many(void *arg)
 
 	(void)arg;
 	CHECK(listen(fd, 5) == 0);
+	CHECK(dup2(fd, 4) == 4);
 	CHECK(activate(fd, getpid(), "2") == -EINVAL);
+	return 0;
+}
+
+static int
+activated_too_few(void *arg)
+{
+	int fd = bound(scratch_path("few"), SOCK_SEQPACKET);
+
+	(void)arg;
+	CHECK(listen(fd, 5) == 0);
+	close(4);
+	CHECK(activate(fd, getpid(), "2") == -EINVAL);
+	return 0;
+}
+
+/* What is the store's is not served. */
+static int
+activated_with_store(void *arg)
+{
+	int fd = bound(scratch_path("mixed"), SOCK_SEQPACKET);
+
+	(void)arg;
+	CHECK(listen(fd, 5) == 0);
+	CHECK(dup2(fd, 4) == 4);
+	CHECK(dup2(open("/dev/null", O_RDONLY), 3) == 3);
+	CHECK(dup2(open("/dev/null", O_RDONLY), 5) == 5);
+	setenv("LISTEN_FDNAMES", "slabd-a:control:slabd-b", 1);
+	CHECK(activate_as(getpid(), "3") == 0);
+	CHECK(listener_activated(listener));
 	return 0;
 }
 
@@ -474,6 +512,12 @@ Test(listener, refuses_a_wrong_hand_over)
 	child_check(activated_not_listening, NULL);
 	child_check(activated_file, NULL);
 	child_check(activated_many, NULL);
+	child_check(activated_too_few, NULL);
+}
+
+Test(listener, leaves_the_store_alone)
+{
+	child_check(activated_with_store, NULL);
 }
 
 Test(listener, ignores_a_hand_over_to_another_process)

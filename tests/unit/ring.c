@@ -5,8 +5,45 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "atomic.h"
+
+/* What others do just before an exchange, in the tests that want it. */
+static void (*others)(void);
+
+static void
+now_others(void)
+{
+	void (*what)(void) = others;
+
+	others = NULL;
+	if (what != NULL)
+		what();
+}
+
+static bool
+exchange(_Atomic uint64_t *at, uint64_t *is, uint64_t to)
+{
+	now_others();
+	return atomic_compare_exchange_strong(at, is, to);
+}
+
+static uint32_t
+swap(_Atomic uint32_t *at, uint32_t to)
+{
+	now_others();
+	return atomic_exchange(at, to);
+}
+
+#undef atomic_compare_exchange_weak_explicit
+#undef atomic_exchange_explicit
+#define atomic_compare_exchange_weak_explicit(at, is, to, won, lost) \
+	exchange(at, is, to)
+#define atomic_exchange_explicit(at, to, order) swap(at, to)
 
 #include "ring.h"
 
@@ -197,6 +234,62 @@ Test(ring, doorbell)
 	cr_assert_not(ring_is_low(&lane));
 	cr_assert_eq(ring_take(&lane, records, 1), 1);
 	cr_assert(ring_is_low(&lane));
+}
+
+static void
+others_take(void)
+{
+	uint64_t refs[4];
+
+	cr_assert_eq(ring_take(&lane, refs, 4), 4);
+	cr_assert_eq(refs[0], 1005);
+}
+
+static void
+others_take_all(void)
+{
+	h->grant_head = h->grant_tail;
+}
+
+static void
+others_close(void)
+{
+	cr_assert(ring_close(&lane, h->grant_head));
+}
+
+/* Who is second takes what is left, and never the same. */
+Test(ring, others_are_first)
+{
+	uint64_t refs[64];
+
+	start_at(5);
+	grant(5, 6);
+	others = others_take;
+	cr_assert_eq(ring_take(&lane, refs, 4), 2);
+	cr_assert_eq(refs[0], 1009);
+	grant(11, 3);
+	others = others_take_all;
+	cr_assert_eq(ring_take(&lane, refs, 3), 0);
+	grant(14, 3);
+	others = others_close;
+	cr_assert_eq(ring_take(&lane, refs, 3), 0);
+	cr_assert_eq(h->grant_head, 14 | RING_CLOSED);
+}
+
+static void
+others_ring(void)
+{
+	h->sleeping = 0;
+}
+
+/* One of those who see the daemon asleep rings. */
+Test(ring, others_ring)
+{
+	ring_sleep(&lane);
+	others = others_ring;
+	cr_assert_not(ring_wake(&lane));
+	ring_sleep(&lane);
+	cr_assert(ring_wake(&lane));
 }
 
 #define GRANTS 200000u

@@ -20,6 +20,7 @@
 #include "claim.h"
 #include "fork.h"
 #include "stock.h"
+#include "../core/revoke.h"
 
 #define SLOTS	  1024u
 #define SLOT_SIZE 64u
@@ -41,6 +42,7 @@ static struct slabd session = {.lock = PTHREAD_MUTEX_INITIALIZER,
     .socket = -1,
     .epoll = -1,
     .event = -1,
+    .timer = -1,
     .path = (char *)"/nonexistent"};
 
 static void *
@@ -917,6 +919,7 @@ daemon_begin(struct far *f)
 	cr_assert_eq(
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	session.socket = pair[0];
+	session.phase = SESSION_READY;
 	daemon_end.socket = pair[1];
 	daemon_end.f = f;
 	pthread_create(&daemon_end.thread, NULL, answer, NULL);

@@ -220,9 +220,26 @@ Test(wire, long_strings_are_cut)
 
 Test(wire, types_have_names)
 {
-	cr_assert_str_eq(wire_type_name(WIRE_HELLO), "HELLO");
-	cr_assert_str_eq(wire_type_name(WIRE_FLUSH | WIRE_REPLY), "FLUSH");
-	cr_assert_str_eq(wire_type_name(WIRE_EVENT_RETIRED), "RETIRED");
+	static const struct {
+		unsigned type;
+		const char *name;
+	} types[] = {{WIRE_HELLO, "HELLO"}, {WIRE_PING, "PING"},
+	    {WIRE_BYE, "BYE"}, {WIRE_ATTACH, "ATTACH"}, {WIRE_DETACH, "DETACH"},
+	    {WIRE_EXTEND, "EXTEND"}, {WIRE_RESUME, "RESUME"},
+	    {WIRE_ALLOC, "ALLOC"}, {WIRE_CANCEL, "CANCEL"}, {WIRE_FREE, "FREE"},
+	    {WIRE_SEND, "SEND"}, {WIRE_SHARE, "SHARE"},
+	    {WIRE_RECEIVE, "RECEIVE"}, {WIRE_RECALL, "RECALL"},
+	    {WIRE_FLUSH, "FLUSH"}, {WIRE_HELD, "HELD"}, {WIRE_STATS, "STATS"},
+	    {WIRE_HOLDERS, "HOLDERS"}, {WIRE_CONFIG, "CONFIG"},
+	    {WIRE_RELOAD, "RELOAD"}, {WIRE_TRIM, "TRIM"},
+	    {WIRE_SHUTDOWN, "SHUTDOWN"}, {WIRE_AUDIT, "AUDIT"},
+	    {WIRE_EVENT_RETIRED, "RETIRED"}, {WIRE_EVENT_RESIZED, "RESIZED"}};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		cr_assert_str_eq(wire_type_name(types[i].type), types[i].name);
+		cr_assert_str_eq(
+		    wire_type_name(types[i].type | WIRE_REPLY), types[i].name);
+	}
 	cr_assert_null(wire_type_name(0));
 	cr_assert_null(wire_type_name(0x7fff));
 	cr_assert_null(wire_type_name(WIRE_REPLY));
