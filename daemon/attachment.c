@@ -449,6 +449,23 @@ set_aside(struct attachment *a)
 	each_stake(a, recount);
 }
 
+/*
+ * It has slots: its entry is valid after each of these, and one of no session
+ * cannot come back.
+ */
+static void
+enter_quarantine(const struct attachment *a)
+{
+	struct ledger_attachment *l = entry_of(a);
+
+	l->session = 0;
+	compiler_barrier();
+	l->token = 0;
+	l->tag = l->lane = 0;
+	compiler_barrier();
+	l->state = LEDGER_QUARANTINED;
+}
+
 void
 attachment_quarantine(struct attachment *a)
 {
@@ -458,7 +475,7 @@ attachment_quarantine(struct attachment *a)
 	lane_unlink(a->lane);
 	lane_close(a->lane);
 	set_aside(a);
-	ledger_enter(a, LEDGER_QUARANTINED, 0);
+	enter_quarantine(a);
 	/* It may have stood first in the queue. */
 	waiters_serve(a->pool);
 }

@@ -71,9 +71,6 @@ client_identify(const struct client *c, struct ledger_attachment *l)
 	l->token = c->token;
 	l->start_time = c->peer.start_time;
 	l->pids = c->daemon->pids;
-	/* Who closed its connection does not come back. */
-	if (c->state == CLIENT_QUARANTINED)
-		l->session = l->token = 0;
 }
 
 struct attachment *

@@ -543,7 +543,10 @@ daemon_start(struct daemon *d, const struct daemon_options *options)
 	open_instance(d);
 	guard_instance(d);
 	read_boot_id(d->boot_id);
+	/* Without it nobody can tell who of before is still there. */
 	d->pids = peer_pid_namespace();
+	if (d->pids == 0)
+		fatal(EX_OSERR, "/proc/self/ns/pid: cannot be looked at");
 	if (getrandom(&d->identity, sizeof(d->identity), 0) !=
 	    sizeof(d->identity))
 		fatal(EX_OSERR, "no random numbers");

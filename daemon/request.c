@@ -860,16 +860,16 @@ receive(struct request *rq, uint64_t ref, bool begun)
 		lanes_sweep(p);
 	if (!is_open(p, ref, &open))
 		return pool_receive(a, ref); /* which says why not */
-	if (claims_take(p, ref, 1) > 0) {
-		intend(rq, ref);
-		return pool_receive(a, ref);
-	}
 	if (begun) {
 		close_claim(p, ref);
 		intend(rq, ref);
 		err = pool_receive(a, ref);
 		open_claim(p, ref);
 		return err;
+	}
+	if (claims_take(p, ref, 1) > 0) {
+		intend(rq, ref);
+		return pool_receive(a, ref);
 	}
 	pool_reject(a);
 	return -ESTALE;
@@ -913,8 +913,8 @@ recall(struct request *rq, uint64_t ref, unsigned most, bool begun)
 	    pool_sender(p, ref_slot(ref)) != a)
 		return pool_recall(a, ref, most); /* nothing, or why not */
 	want = most == 0 || most > open ? open : most;
-	got = claims_take(p, ref, want);
-	if (got == want || (want < open && !begun)) {
+	got = begun ? 0 : claims_take(p, ref, want);
+	if (!begun && (got == want || want < open)) {
 		intend(rq, ref);
 		return got > 0 ? pool_recall(a, ref, got) : 0;
 	}
