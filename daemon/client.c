@@ -301,6 +301,21 @@ client_detach_all(struct client *c)
 	}
 }
 
+/* Attachments that their client says, in the lane, it has done with. */
+static void
+end_parted(struct client *c)
+{
+	struct attachment *a;
+
+	for (uint32_t i = 0; i < c->nattachments; i++) {
+		a = c->attachments[i];
+		if (a == NULL || a->lane == NULL || !lane_said_goodbye(a->lane))
+			continue;
+		c->attachments[i] = NULL;
+		attachment_end(a);
+	}
+}
+
 void
 client_end(struct client *c, bool goodbye)
 {
@@ -310,6 +325,8 @@ client_end(struct client *c, bool goodbye)
 		go_away(c);
 		return;
 	}
+	if (!goodbye)
+		end_parted(c);
 	if (!goodbye && client_is_attached(c) && c->death != NULL &&
 	    peer_alive(c->peer.pidfd)) {
 		if (c->state != CLIENT_QUARANTINED)
@@ -594,21 +611,6 @@ has_let_go(const struct client *c)
 		lanes = true;
 	}
 	return lanes;
-}
-
-/* Attachments that their client has done with in our absence. */
-static void
-end_parted(struct client *c)
-{
-	struct attachment *a;
-
-	for (uint32_t i = 0; i < c->nattachments; i++) {
-		a = c->attachments[i];
-		if (a == NULL || a->lane == NULL || !lane_said_goodbye(a->lane))
-			continue;
-		c->attachments[i] = NULL;
-		attachment_end(a);
-	}
 }
 
 /* Its process, to hear of its end; what failed before is tried again. */

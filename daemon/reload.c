@@ -52,10 +52,11 @@ check_pool(const struct pool *p, const struct config_pool *conf, char **error)
 		    conf->name, p->clients);
 	if (conf->slot_stride != p->conf.slot_stride ||
 	    conf->slots_per_segment != p->conf.slots_per_segment ||
-	    conf->max_clients != p->conf.max_clients)
+	    conf->max_clients != p->conf.max_clients ||
+	    conf->backing != p->conf.backing)
 		return refuse(error,
-		    "pool %s: slot_size, slots_per_segment and max_clients "
-		    "cannot change while it exists",
+		    "pool %s: slot_size, slots_per_segment, max_clients and "
+		    "backing cannot change while it exists",
 		    conf->name);
 	if (conf->max_segments < p->conf.max_segments)
 		return refuse(

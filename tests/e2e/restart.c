@@ -440,6 +440,26 @@ Test(restart, goodbye_meanwhile)
 	raw_lane_close(&l);
 }
 
+/* And so has who has said it there, and just hangs up. */
+Test(restart, goodbye_by_the_lane)
+{
+	uint64_t refs[8];
+	struct raw_lane l;
+	struct raw r, looks;
+	struct raw_stats s;
+
+	serve(ONE_POOL(""));
+	login(&r, "a");
+	lane_of(&r, &l);
+	cr_assert_eq(raw_alloc(&r, l.pool.number, 8, refs), 8);
+	store_release(&l.lane.header->goodbye, 1);
+	raw_close(&r);
+	login(&looks, "looks");
+	STATS_UNTIL(&looks, "p", s, s.free == 64);
+	raw_close(&looks);
+	raw_lane_close(&l);
+}
+
 /* A lane that its client has spoilt is no lane; its slots wait for its end. */
 Test(restart, spoilt_lane)
 {
