@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
@@ -295,4 +296,39 @@ Test(peer, without_peerpidfd)
 	if (status == SKIP)
 		cr_skip_test("not possible on this system");
 	cr_assert_eq(status, 0);
+}
+
+/* Found again by what a ledger knows of it, as long as it lives. */
+Test(peer, found_again)
+{
+	pid_t pid = child_start(plain_client, "tester");
+	struct peer peer = accept_peer(), found;
+
+	cr_assert_eq(peer_find(&found, pid, getuid(), peer.start_time), 0);
+	cr_assert_eq(found.pid, pid);
+	cr_assert_eq(found.uid, getuid());
+	cr_assert_eq(found.start_time, peer.start_time);
+	cr_assert_str_eq(found.comm, "tester");
+	cr_assert(peer_alive(found.pidfd));
+	peer_free(&found);
+	/* The pid is another's by now. */
+	cr_assert_eq(
+	    peer_find(&found, pid, getuid(), peer.start_time - 1), -ESRCH);
+	cr_assert_eq(found.pidfd, -1);
+	close(ends[1]);
+	cr_assert_eq(child_wait(pid), 0);
+	cr_assert_eq(
+	    peer_find(&found, pid, getuid(), peer.start_time), -ESRCH);
+	/* Who was not visible then is not now. */
+	cr_assert_eq(peer_find(&found, 0, getuid(), 0), 0);
+	cr_assert_eq(found.pidfd, -1);
+	peer_free(&peer);
+}
+
+Test(peer, pid_namespace)
+{
+	struct stat st;
+
+	cr_assert_eq(stat("/proc/self/ns/pid", &st), 0);
+	cr_assert_eq(peer_pid_namespace(), st.st_ino);
 }
