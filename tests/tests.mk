@@ -65,6 +65,7 @@ script_tests = \
 	tests/bench/smoke.sh \
 	tests/core/freestanding.sh \
 	tests/core/headers.sh \
+	tests/e2e/confine.sh \
 	tests/e2e/filepipe.sh \
 	tests/e2e/overview.sh \
 	tests/e2e/protocol_page.py \
