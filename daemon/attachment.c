@@ -279,6 +279,17 @@ attachment_settled(struct attachment *a)
 	}
 }
 
+/* What its word alone tells, and it does for all but those that are shared. */
+static bool
+may_have_stake(const struct attachment *a, uint32_t segment, uint32_t index)
+{
+	/* Relaxed: only this thread writes it. */
+	uint64_t word = load_relaxed(&a->pool->segments[segment].words[index]);
+	struct ledger_word w = ledger_unpack(word);
+
+	return w.state == LEDGER_SHARED || w.holder == a->holder;
+}
+
 /* Call `visit` for each slot the attachment holds or has sent. */
 static void
 each_stake(struct attachment *a, void (*visit)(struct attachment *, uint32_t))
@@ -290,6 +301,8 @@ each_stake(struct attachment *a, void (*visit)(struct attachment *, uint32_t))
 	     s++) {
 		left = a->stakes[s];
 		for (uint32_t slot = s * n; left > 0; slot++) {
+			if (!may_have_stake(a, s, slot - s * n))
+				continue;
 			pool_stake(a->pool, slot, a, &held, &open);
 			if (!held && !open)
 				continue;

@@ -269,6 +269,16 @@ watch_over(struct client *c)
 		timer_start(c->deadline, AWAY_LOOK_MS);
 }
 
+/* Its attachments wait for somebody to take them over. */
+static void
+set_aside(struct client *c)
+{
+	for (uint32_t i = 0; i < c->nattachments; i++)
+		if (c->attachments[i] != NULL)
+			attachment_away(c->attachments[i]);
+	c->waiters = 0;
+}
+
 /* Without its socket, but all the rest stays: it may come back. */
 static void
 go_away(struct client *c)
@@ -278,13 +288,9 @@ go_away(struct client *c)
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
-	c->fd_replies = 0;
-	c->waiters = 0;
 	c->state = CLIENT_AWAY;
 	c->ending = c->fresh = false;
-	for (uint32_t i = 0; i < c->nattachments; i++)
-		if (c->attachments[i] != NULL)
-			attachment_away(c->attachments[i]);
+	set_aside(c);
 	watch_over(c);
 }
 
@@ -321,7 +327,9 @@ client_end(struct client *c, bool goodbye)
 {
 	/* No callback may find the client half gone. */
 	c->ending = true;
-	if (!goodbye && c->fresh && !c->failed && peer_alive(c->peer.pidfd)) {
+	note_reading(c);
+	if (!goodbye && c->fresh && !c->failed && c->fd_replies == 0 &&
+	    peer_alive(c->peer.pidfd)) {
 		go_away(c);
 		return;
 	}
@@ -855,6 +863,19 @@ client_recover(
 }
 
 void
+clients_bury(struct daemon *d)
+{
+	struct client *c, *next;
+
+	for (c = TAILQ_FIRST(&d->clients); c != NULL; c = next) {
+		next = TAILQ_NEXT(c, entry);
+		if (c->state != CLIENT_GONE && c->peer.pidfd >= 0 &&
+		    !peer_alive(c->peer.pidfd))
+			client_end(c, true);
+	}
+}
+
+void
 clients_settle(struct daemon *d)
 {
 	struct client *c, *next;
@@ -871,7 +892,9 @@ is_same(const struct peer *a, const struct peer *b)
 {
 	return a->uid == b->uid &&
 	       (a->pid == 0 || b->pid == 0 ||
-		   (a->pid == b->pid && a->start_time == b->start_time));
+		   (a->pid == b->pid &&
+		       (a->start_time == 0 || b->start_time == 0 ||
+			   a->start_time == b->start_time)));
 }
 
 static struct client *
@@ -895,7 +918,7 @@ client_resume(struct client *c, uint64_t session, uint64_t token)
 	if (old == NULL)
 		return false;
 	if (old->state == CLIENT_READY)
-		go_away(old);
+		set_aside(old);
 	c->session = session;
 	c->token = token;
 	c->fresh = true;
@@ -904,12 +927,14 @@ client_resume(struct client *c, uint64_t session, uint64_t token)
 	c->nattachments = old->nattachments;
 	old->attachments = NULL;
 	old->nattachments = 0;
+	old->session = old->token = 0;
 	for (uint32_t i = 0; i < c->nattachments; i++)
 		if (c->attachments[i] != NULL) {
 			c->attachments[i]->client = c;
 			attachment_back(c->attachments[i]);
 		}
-	client_free(old);
+	/* It keeps its place as long as descriptors lie unread there. */
+	client_end(old, true);
 	return true;
 }
 

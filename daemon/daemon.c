@@ -594,6 +594,8 @@ void
 daemon_free(struct daemon *d)
 {
 	listener_close(d->listener);
+	/* The dead will ask no successor for anything. */
+	clients_bury(d);
 	clients_forget(d);
 	close_pools(d);
 	if (d->helper_watch != NULL)

@@ -661,11 +661,17 @@ fail(char *why, size_t len, int err, const char *what)
 
 /* Memory for the head is there before it is touched: no SIGBUS later. */
 static int
-reserve_head(struct pool *p, const struct ledger_geometry *g)
+reserve_head(const struct pool *p, const struct ledger_geometry *g)
 {
 	uint64_t bytes = ledger_head_bytes(g, p->segments_max);
 
 	return -posix_fallocate(p->ledger_region.fd, 0, (off_t)bytes);
+}
+
+int
+pool_reserve_head(struct pool *p)
+{
+	return reserve_head(p, &p->ledger.geometry);
 }
 
 static int
@@ -933,7 +939,7 @@ pool_resize(struct pool *p, uint32_t segments_max)
 	if (err != 0)
 		return err;
 	p->segments_max = segments_max;
-	err = reserve_head(p, g);
+	err = pool_reserve_head(p);
 	if (err != 0)
 		p->segments_max = old;
 	else

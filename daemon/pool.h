@@ -215,6 +215,7 @@ int pool_create(struct pool **out, struct daemon *, const struct config_pool *,
     char *why, size_t len);
 /* The parts of that, for who finds objects instead of making them. */
 uint64_t pool_region_bytes(const struct pool *, uint32_t segments);
+int pool_reserve_head(struct pool *);
 struct pool *pool_blank(struct daemon *, const struct config_pool *);
 int pool_create_tables(struct pool *);
 void pool_destroy(struct pool *);

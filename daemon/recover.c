@@ -125,6 +125,18 @@ backing_of(const struct region *r)
 					 : CONFIG_BACKING_POSIX;
 }
 
+/* It may have more segments than before, as after pool_resize(). */
+static int
+make_room(struct pool *p)
+{
+	uint64_t bytes = p->region.bytes;
+	int err;
+
+	p->region.bytes = 0;
+	err = region_grow(&p->region, bytes);
+	return err == 0 ? pool_reserve_head(p) : err;
+}
+
 static int
 find_region(struct pool *p)
 {
@@ -138,6 +150,10 @@ find_region(struct pool *p)
 		return -ESTALE;
 	/* What a client has made of its size is put right with the segments. */
 	p->region.bytes = pool_region_bytes(p, p->segments_max);
+	if (p->segments_max > ledger_segments_max(&p->ledger))
+		err = make_room(p);
+	if (err != 0)
+		return err;
 	p->region_rdonly = region_open_readonly(&p->region);
 	if (p->region_rdonly < 0)
 		return p->region_rdonly;

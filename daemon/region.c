@@ -311,8 +311,10 @@ region_unlink(struct region *region)
 void
 region_close(struct region *region)
 {
-	if (region->fd >= 0)
+	if (region->fd >= 0 && region->kind == REGION_POSIX)
 		close(region->fd);
+	else if (region->fd >= 0)
+		store_return(stored(region->name), region->fd);
 	region->fd = -1;
 }
 

@@ -96,7 +96,10 @@ int region_size(const struct region *region, uint64_t *bytes);
  */
 int region_grow(struct region *region, uint64_t bytes);
 
-/* Removes the name alone, or closes alone: each once. */
+/*
+ * Removes the name alone, or closes alone: each once. What was found in the store
+ * and has kept its name can be found there again once it is closed.
+ */
 void region_unlink(struct region *region);
 void region_close(struct region *region);
 

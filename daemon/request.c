@@ -255,6 +255,8 @@ attach_again(struct request *rq, struct attachment *a, uint32_t flags)
 {
 	int err = 0;
 
+	if (!client_reads_fds(rq->client))
+		return refuse(rq, -EBUSY, "read the earlier replies first");
 	if (a->lane != NULL)
 		err = lane_resume(a->lane);
 	else if ((flags & WIRE_ATTACH_LANE) != 0)
@@ -1207,7 +1209,8 @@ request_serve(struct client *c, const uint8_t *bytes, size_t len)
 	rq.attachment = client_attachment(c, rq.h.attachment);
 	handler = handler_of(rq.h.type);
 	status = admit(&rq, handler);
-	if (rq.h.type != WIRE_HELLO)
+	/* To resume may take several tries. */
+	if (rq.h.type != WIRE_HELLO && rq.h.type != WIRE_RESUME)
 		c->fresh = false;
 	pool_look_at_clock();
 	/* What the client published came before what it asks. */

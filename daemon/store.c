@@ -149,6 +149,18 @@ store_take(const char *name)
 	return fd;
 }
 
+void
+store_return(const char *name, int fd)
+{
+	for (size_t i = 0; i < store.n; i++)
+		if (store.kept[i].fd < 0 &&
+		    strcmp(store.kept[i].name, name) == 0) {
+			store.kept[i].fd = fd;
+			return;
+		}
+	close(fd);
+}
+
 /* A line feed or a colon would say something else to the manager. */
 static bool
 is_name(const char *name)
@@ -174,19 +186,30 @@ store_put(const char *name, int fd)
 	return notify_send(message, fd);
 }
 
+/* What was taken is its taker's alone from now on. */
+static void
+forget(const char *name)
+{
+	for (size_t i = 0; i < store.n; i++) {
+		struct kept *kept = &store.kept[i];
+
+		if (strcmp(kept->name, name) != 0)
+			continue;
+		if (kept->fd >= 0)
+			close(kept->fd);
+		*kept = (struct kept){.name = "", .fd = -1};
+	}
+}
+
 int
 store_drop(const char *name)
 {
 	char message[64 + STORE_NAME_MAX];
-	struct kept *kept;
 
 	if (!is_name(name))
 		return -EINVAL;
-	while ((kept = find(name)) != NULL) {
-		close(kept->fd);
-		kept->fd = -1;
-	}
 	snprintf(message, sizeof(message), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	forget(name);
 	return notify_send(message, -1);
 }
 

@@ -41,6 +41,12 @@ int store_socket(void);
  */
 int store_take(const char *name);
 
+/*
+ * Gives back what store_take() gave under `name`, to be found there once more,
+ * unless it was dropped: then it is closed, and so is what never was the store's.
+ */
+void store_return(const char *name, int fd);
+
 /* Whether store_take() would find `name`. */
 bool store_has(const char *name);
 

@@ -544,6 +544,64 @@ Test(restart, another_layout)
 	cr_assert_eq(figures().slots, 16);
 }
 
+/* More room in the configuration of the successor is there when one is back. */
+Test(restart, more_segments)
+{
+	uint64_t refs[200];
+	struct raw r;
+	uint32_t at;
+
+	serve(ONE_POOL(""));
+	login(&r, "a");
+	at = attach(&r, "p");
+	cr_assert_eq(raw_alloc(&r, at, 200, refs), 64);
+	cr_assert_eq(server_kill(&server), 0);
+	cr_assert_eq(server_configure(&server,
+			 "\"pools\": [{\"name\": \"p\", \"slot_size\": 4096, "
+			 "\"slots_per_segment\": 64, \"min_segments\": 1, "
+			 "\"max_segments\": 9}]"),
+	    0);
+	bring_back();
+	cr_assert_not(server_logged(&server, "has changed it"));
+	come_back(&r);
+	cr_assert_eq(raw_resume(&r, at), 0);
+	cr_assert_eq(raw_extend(&r, at, 9), 0);
+	for (unsigned left = 512, n; left > 0; left -= n) {
+		n = left < 128 ? left : 128;
+		cr_assert_eq(
+		    raw_wait_alloc(&r, raw_post_alloc(&r, at, n), refs),
+		    (int)n);
+	}
+	logout(&r);
+	cr_assert_eq(figures().free, figures().slots);
+}
+
+/* Descriptors nobody reads are no more than one client may have unread. */
+Test(restart, resumed_without_reading)
+{
+	struct raw first, r;
+	uint8_t body[16] = {0};
+	uint32_t tag;
+
+	serve(ONE_POOL(""));
+	login(&r, "a");
+	attach(&r, "p");
+	tag = r.tag;
+	for (unsigned i = 0; i < 20; i++) {
+		r.tag = tag - 1;
+		raw_post(&r, WIRE_ATTACH, WIRE_AGAIN, 0, body,
+		    4 + raw_name(body + 4, "p"));
+	}
+	r.tag = tag;
+	for (unsigned i = 0; i < 8; i++)
+		cr_assert_eq(raw_wait(&r, tag, NULL), 0);
+	first = r;
+	r.fd = -1;
+	come_back(&r);
+	raw_close(&first);
+	logout(&r);
+}
+
 /* The ledger, to be spoilt. */
 static void
 spoil(size_t at, const void *bytes, size_t len)

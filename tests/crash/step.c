@@ -1,0 +1,607 @@
+/*
+ * step [-a] [-l] [-v] [-n points] [-k kills] [-s seed] [scene...]: the daemon is
+ * killed at every instruction of every transition there is, and nothing may be
+ * lost by it.
+ *
+ * How every instruction is covered without as many deaths: what a killed daemon
+ * leaves behind is its shared-memory objects and what lies in its sockets, and
+ * all else of it dies with the process. So the daemon goes through a transition
+ * once, one instruction after the other, and after each all objects are looked
+ * at (a string instruction stops after each of its steps, so no store escapes).
+ * Each time something has changed, or an answer has come, that is another point
+ * to be killed at; between two points it makes no difference where. For each
+ * point the objects are put back as they were, a successor is started on them,
+ * the clients are what they were then, and world.h says what must hold.
+ *
+ * That the substitute is none is tried too: now and then a daemon is really
+ * killed, at an instruction drawn by lot, with all that lies in its sockets.
+ *
+ * What this does not reach is the inside of a system call, and the helper, a
+ * process of its own; syscalls.sh kills there.
+ *
+ * A recovery is a transition like others: a successor is stepped through its
+ * start from one of the points, is killed at each of its own, and again, for
+ * as long as there is a row of them.
+ *
+ * -a: all points, otherwise some of each scene by lot; -l: the scenes' names.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../core/random.h"
+#include "image.h"
+#include "lane.h"
+#include "scenes.h"
+#include "trace.h"
+
+#define SKIPPED	       77
+#define STEPS_MAX      5000000u
+#define VIOLATIONS_MAX 3u /* of one scene; then it is left */
+#define RECOVERIES     3u /* of them in a row */
+
+static struct options {
+	bool all, verbose;
+	unsigned points, kills;
+	uint64_t random;
+} options = {.points = 2, .kills = 0};
+
+/* Where a daemon may be killed. */
+struct point {
+	struct image image;
+	unsigned answered; /* a mask */
+	unsigned phase;	   /* which beliefs */
+	unsigned step;
+};
+
+struct points {
+	struct point *list;
+	unsigned n;
+};
+
+/* One scene under way. */
+struct play {
+	const struct scene *scene;
+	struct world now;
+	struct world phases[2]; /* what was believed, without sockets */
+	unsigned phase;
+	struct points points;
+	unsigned steps, kills, violations;
+};
+
+static void
+report(struct play *p, const char *what, unsigned step, const char *why)
+{
+	p->violations++;
+	printf("not as it should be: %s, %s at instruction %u: %s\n",
+	    p->scene->name, what, step, why);
+	fflush(stdout);
+}
+
+static int
+add_point(struct play *p, const struct watched *watched, unsigned answered)
+{
+	struct point *grown =
+	    reallocarray(p->points.list, p->points.n + 1, sizeof(*grown));
+
+	if (grown == NULL)
+		return -ENOMEM;
+	p->points.list = grown;
+	grown += p->points.n;
+	*grown = (struct point){
+	    .answered = answered, .phase = p->phase, .step = p->steps};
+	if (image_copy(watched, &grown->image) != 0)
+		return -ENOMEM;
+	p->points.n++;
+	return 0;
+}
+
+static void
+free_points(struct points *points)
+{
+	for (unsigned i = 0; i < points->n; i++)
+		image_free(&points->list[i].image);
+	free(points->list);
+	*points = (struct points){.n = 0};
+}
+
+/* What the clients believe now; of their answers those count that came. */
+static void
+note_beliefs(struct play *p)
+{
+	p->phases[p->phase] = p->now;
+	world_adrift(&p->phases[p->phase]);
+}
+
+static bool
+rings_are_read(const struct world *w)
+{
+	const struct lane_header *h;
+
+	for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
+		h = w->clients[i].lane.lane.header;
+		if (h != NULL && w->clients[i].presence == PRESENT &&
+		    load_acquire(&h->record_head) !=
+			load_acquire(&h->record_tail))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_over(struct play *p, unsigned answered)
+{
+	struct world *w = &p->now;
+
+	return answered == (1u << w->npending) - 1 && rings_are_read(w) &&
+	       (p->scene->is_over == NULL || p->scene->is_over(w));
+}
+
+/* The word whose first reading lets things happen meanwhile. */
+static int
+watch_lane(struct play *p, struct trace *t)
+{
+	char name[32];
+	uintptr_t at;
+
+	if (p->scene->meanwhile == NULL)
+		return 0;
+	snprintf(name, sizeof(name), ".lane-%u", p->now.clients[0].holder);
+	at = trace_mapped(t, name);
+	if (at == 0)
+		return -ENOENT;
+	return trace_word(t, at + offsetof(struct lane_header, record_tail));
+}
+
+/* The daemon has just looked at the lane of client 0. */
+static int
+let_happen(struct play *p)
+{
+	int err = p->scene->meanwhile(&p->now);
+
+	p->phase = 1;
+	note_beliefs(p);
+	return err;
+}
+
+/*
+ * One instruction after the other, up to `limit` of them or to the end of it
+ * all: 0 or -errno. Points are noted if `watched` is not NULL.
+ */
+static int
+walk(struct play *p, struct trace *t, struct watched *watched, unsigned limit)
+{
+	unsigned before = world_answers(&p->now), answered = before;
+	enum step s = STEP_DONE;
+	bool waits = p->scene->meanwhile != NULL;
+	int changed;
+
+	for (p->steps = 0; p->steps < limit; p->steps += s == STEP_DONE) {
+		s = trace_step(t);
+		if (s == STEP_ENDED)
+			return -ECHILD;
+		if (s == STEP_ASLEEP) {
+			answered = world_answers(&p->now);
+			if (!waits && is_over(p, answered))
+				return 0;
+			poll(NULL, 0, 1);
+			continue;
+		}
+		if (waits && trace_touched(t)) {
+			waits = false;
+			if (let_happen(p) != 0)
+				return -EIO;
+		}
+		if (t->was_call)
+			answered = world_answers(&p->now);
+		if (watched == NULL)
+			continue;
+		changed = image_changed(watched, t->was_call);
+		if (changed < 0)
+			return changed;
+		if (changed > 0 || answered != before)
+			if (add_point(p, watched, answered) != 0)
+				return -ENOMEM;
+		before = answered;
+	}
+	return -ERANGE;
+}
+
+static bool
+is_asleep(pid_t pid)
+{
+	char path[64], text[512] = "";
+	const char *end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	file = fopen(path, "re");
+	if (file == NULL || fgets(text, sizeof(text), file) == NULL)
+		text[0] = '\0';
+	if (file != NULL)
+		fclose(file);
+	end = strrchr(text, ')');
+	return end != NULL && end[1] == ' ' && end[2] == 'S';
+}
+
+/* A daemon, the state, and the daemon stopped before it can know more. */
+static int
+begin(struct play *p, struct trace *t)
+{
+	char config[512];
+	int err;
+
+	memset(&p->now, 0, sizeof(p->now));
+	p->phase = 0;
+	for (unsigned i = 0; i < WORLD_CLIENTS; i++)
+		p->now.clients[i].raw.fd = -1;
+	world_adrift(&p->now);
+	scene_config(p->scene, config, sizeof(config));
+	err = server_open(&p->now.server, config);
+	if (err == 0)
+		err = p->scene->prepare(&p->now);
+	/* Twice, so that no timer's work is in between. */
+	for (int i = 0; i < 2 && err == 0; i++) {
+		poll(NULL, 0, 5);
+		while (!is_asleep(p->now.server.pid))
+			poll(NULL, 0, 1);
+	}
+	if (err == 0)
+		err = trace_stop(t, p->now.server.pid);
+	if (err == 0)
+		err = watch_lane(p, t);
+	return err;
+}
+
+static void
+end(struct play *p)
+{
+	world_leave(&p->now);
+	if (p->now.victim > 0) {
+		kill(p->now.victim, SIGKILL);
+		reap(p->now.victim);
+	}
+	if (p->now.control > 0)
+		close(p->now.control);
+	server_close(&p->now.server);
+}
+
+/* What an earlier daemon may still have said. */
+static void
+forget_messages(const struct server *s)
+{
+	char text[1024];
+
+	while (recv(s->notify, text, sizeof(text), MSG_DONTWAIT) >= 0)
+		continue;
+}
+
+/* A successor on what is there, and the clients as believed. */
+static void
+check(struct play *p, const struct world *believed, unsigned answered,
+    const char *what, unsigned step)
+{
+	static struct world w;
+	const char *why;
+	int err;
+
+	p->kills++;
+	forget_messages(&p->now.server);
+	err = server_start(&p->now.server);
+	if (err != 0) {
+		report(p, what, step, "no successor starts");
+		if (p->now.server.pid > 0)
+			server_kill(&p->now.server);
+		return;
+	}
+	w = *believed;
+	w.server = p->now.server;
+	w.control = 0;
+	world_unanswer(&w, answered);
+	why = world_check(&w);
+	world_leave(&w);
+	if (why != NULL)
+		report(p, what, step, why);
+	if (server_kill(&p->now.server) != 0)
+		report(p, what, step, "the successor has ended");
+}
+
+static void
+check_point(struct play *p, const struct point *at, const char *what)
+{
+	if (image_restore(&at->image, p->now.server.prefix) != 0)
+		report(p, what, at->step, "the objects cannot be put back");
+	else
+		check(p, &p->phases[at->phase], at->answered, what, at->step);
+}
+
+static unsigned
+chosen(const struct points *points, unsigned i)
+{
+	return options.all ? i : random_below(&options.random, points->n);
+}
+
+static void
+check_points(struct play *p, const struct points *points, const char *what)
+{
+	unsigned n = options.all || points->n < options.points ? points->n
+							       : options.points;
+
+	for (unsigned i = 0; i < n && p->violations < VIOLATIONS_MAX; i++)
+		check_point(p, &points->list[chosen(points, i)], what);
+}
+
+/* Like server_start(), but to be traced from its first instruction. */
+static int
+start_traced(struct server *s, struct trace *t)
+{
+	const char *build = getenv("builddir");
+	char path[4096], notify[64];
+	pid_t parent = getpid();
+	int log;
+
+	s->pid = fork();
+	if (s->pid < 0)
+		return -errno;
+	if (s->pid == 0) {
+		log = open(s->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+		dup2(log, STDOUT_FILENO);
+		dup2(log, STDERR_FILENO);
+		snprintf(path, sizeof(path), "%s/slabd",
+		    build != NULL ? build : ".");
+		snprintf(notify, sizeof(notify), "%s/notify", s->dir);
+		setenv("NOTIFY_SOCKET", notify, 1);
+		fcntl(s->alive, F_SETFD, 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() == parent)
+			ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		execl(path, "slabd", "-c", s->config, "-s", s->socket,
+		    (char *)NULL);
+		_exit(127);
+	}
+	s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+	return trace_until_open(t, s->pid, ".ledger");
+}
+
+/* Until it says that it is ready, and sleeps. */
+static int
+walk_through_start(struct play *p, struct trace *t, struct watched *watched,
+    const struct point *from)
+{
+	struct pollfd said = {.fd = p->now.server.notify, .events = POLLIN};
+	enum step s = STEP_DONE;
+	int changed;
+
+	p->phase = from->phase;
+	for (p->steps = 0; p->steps < STEPS_MAX; p->steps += s == STEP_DONE) {
+		s = trace_step(t);
+		if (s == STEP_ENDED)
+			return -ECHILD;
+		if (s == STEP_ASLEEP && poll(&said, 1, 0) == 1)
+			return 0;
+		changed =
+		    s == STEP_DONE ? image_changed(watched, t->was_call) : 0;
+		if (changed < 0 ||
+		    (changed > 0 && add_point(p, watched, from->answered) != 0))
+			return -EIO;
+	}
+	return -ERANGE;
+}
+
+/*
+ * A recovery from a point, itself killed at each of its own, `depth` times in a
+ * row.
+ */
+static void
+play_recovery(struct play *p, const struct point *from, unsigned depth)
+{
+	struct points outer = p->points;
+	struct watched watched = {.n = 0};
+	static struct trace t;
+	int err = image_restore(&from->image, p->now.server.prefix);
+
+	p->points = (struct points){.n = 0};
+	forget_messages(&p->now.server);
+	if (err == 0)
+		err = start_traced(&p->now.server, &t);
+	if (err == 0)
+		err = image_watch(&watched, p->now.server.prefix);
+	if (err == 0)
+		err = walk_through_start(p, &t, &watched, from);
+	image_unwatch(&watched);
+	server_kill(&p->now.server);
+	if (err != 0)
+		report(p, "recovery", p->steps, strerror(-err));
+	if (options.verbose)
+		printf("  recovery %u: %u instructions, %u points\n", depth,
+		    p->steps, p->points.n);
+	if (err == 0)
+		check_points(p, &p->points, "recovery");
+	if (err == 0 && depth < RECOVERIES && p->points.n > 0)
+		play_recovery(p,
+		    &p->points.list[random_below(&options.random, p->points.n)],
+		    depth + 1);
+	free_points(&p->points);
+	p->points = outer;
+}
+
+/* Killed for once, at an instruction by lot. */
+static void
+play_kill(struct play *p, unsigned steps)
+{
+	unsigned limit = 1 + random_below(&options.random, steps), answered;
+	static struct trace t;
+	int err = begin(p, &t);
+
+	if (err == 0)
+		err = p->scene->trigger(&p->now);
+	if (err == 0)
+		err = walk(p, &t, NULL, limit);
+	/* Over before that, or where it should be. */
+	if (err != 0 && err != -ERANGE)
+		report(p, "kill", limit, strerror(-err));
+	kill(p->now.server.pid, SIGKILL);
+	server_kill(&p->now.server);
+	answered = world_answers(&p->now);
+	if (err == 0 || err == -ERANGE) {
+		note_beliefs(p);
+		check(p, &p->phases[p->phase], answered, "kill", limit);
+	}
+	end(p);
+}
+
+/* Once through it, and from all its points. */
+static int
+play_scene(struct play *p)
+{
+	struct watched watched = {.n = 0};
+	static struct trace t;
+	int err = begin(p, &t);
+
+	if (err == 0)
+		err = p->scene->trigger(&p->now);
+	if (err == 0)
+		err = image_watch(&watched, p->now.server.prefix);
+	if (err == 0)
+		note_beliefs(p);
+	if (err == 0)
+		err = add_point(p, &watched, 0);
+	if (err == 0)
+		err = walk(p, &t, &watched, STEPS_MAX);
+	image_unwatch(&watched);
+	server_kill(&p->now.server);
+	if (err != 0)
+		return err;
+	/* The answers are those of the end; each point knows which it had. */
+	for (unsigned i = 0; i <= p->phase; i++)
+		memcpy(p->phases[i].pending, p->now.pending,
+		    sizeof(p->now.pending));
+	return 0;
+}
+
+/* Starting takes many instructions: not after every scene. */
+static bool
+recoveries_wanted(void)
+{
+	return options.all || random_below(&options.random, nscenes) == 0;
+}
+
+static int
+run_scene(const struct scene *scene)
+{
+	static struct play p;
+	unsigned steps, points;
+	int err;
+
+	p = (struct play){.scene = scene};
+	err = play_scene(&p);
+	steps = p.steps;
+	points = p.points.n;
+	if (err == 0) {
+		check_points(&p, &p.points, "point");
+		if (p.violations < VIOLATIONS_MAX && recoveries_wanted())
+			play_recovery(&p,
+			    &p.points
+				 .list[random_below(&options.random, points)],
+			    options.all ? 1 : RECOVERIES);
+	} else {
+		report(&p, "step", p.steps, strerror(-err));
+	}
+	free_points(&p.points);
+	end(&p);
+	for (unsigned i = 0;
+	     i < options.kills && err == 0 && p.violations < VIOLATIONS_MAX;
+	     i++)
+		play_kill(&p, steps);
+	printf("%-30s %7u instructions %4u points %5u kills %u violations\n",
+	    scene->name, steps, points, p.kills, p.violations);
+	fflush(stdout);
+	return p.violations == 0 && p.kills > 0 ? 0 : 1;
+}
+
+/* Whether a daemon can be stepped through at all: it is not dumpable. */
+static bool
+may_trace(void)
+{
+	struct play p = {.scene = &scenes[0]};
+	static struct trace t;
+	bool may = begin(&p, &t) == 0 && trace_step(&t) != STEP_ENDED;
+
+	end(&p);
+	return may;
+}
+
+static bool
+is_wanted(const struct scene *s, char **names, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strncmp(s->name, names[i], strlen(names[i])) == 0)
+			return true;
+	/* A sample is for every day. */
+	return n == 0 && (options.all || !s->is_long ||
+			     random_below(&options.random, 8) == 0);
+}
+
+static int
+usage(void)
+{
+	fprintf(stderr, "usage: step [-a] [-l] [-v] [-n points] [-k kills] "
+			"[-s seed] [scene...]\n");
+	return 2;
+}
+
+int
+main(int argc, char **argv)
+{
+	int failed = 0, c;
+	bool seeded = false;
+
+	while ((c = getopt(argc, argv, "alvn:k:s:")) != -1)
+		switch (c) {
+		case 'a':
+			options.all = true;
+			break;
+		case 'l':
+			for (unsigned i = 0; i < nscenes; i++)
+				printf("%s\n", scenes[i].name);
+			return 0;
+		case 'v':
+			options.verbose = true;
+			break;
+		case 'n':
+			options.points = (unsigned)atoi(optarg);
+			break;
+		case 'k':
+			options.kills = (unsigned)atoi(optarg);
+			break;
+		case 's':
+			options.random = strtoull(optarg, NULL, 0);
+			seeded = true;
+			break;
+		default:
+			return usage();
+		}
+	if (!seeded)
+		options.random = random_seed("step");
+	signal(SIGPIPE, SIG_IGN);
+	if (!may_trace()) {
+		printf("no daemon can be traced here\n");
+		return SKIPPED;
+	}
+	for (unsigned i = 0; i < nscenes; i++)
+		if (is_wanted(&scenes[i], argv + optind, argc - optind))
+			failed += run_scene(&scenes[i]);
+	return failed == 0 ? 0 : 1;
+}
