@@ -827,7 +827,7 @@ make_away(struct daemon *d, const struct ledger_attachment *l)
 	    .fd = -1,
 	    .session = l->session,
 	    .token = l->token,
-	    .uncounted = true,
+	    .uncounted = !daemon_keep_place(d, l->uid),
 	    .connected_ms = loop_now_ms()};
 	TAILQ_INIT(&c->queue);
 	TAILQ_INSERT_TAIL(&d->clients, c, entry);
@@ -860,6 +860,17 @@ client_recover(
 	c->attachments[place - 1] = a;
 	a->client = c;
 	return 0;
+}
+
+unsigned
+clients_away(const struct daemon *d, uid_t uid)
+{
+	const struct client *c;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (c, &d->clients, entry)
+		n += c->state == CLIENT_AWAY && c->peer.uid == uid;
+	return n;
 }
 
 void
@@ -922,6 +933,7 @@ client_resume(struct client *c, uint64_t session, uint64_t token)
 	c->session = session;
 	c->token = token;
 	c->fresh = true;
+	c->guest = old->guest;
 	free(c->attachments);
 	c->attachments = old->attachments;
 	c->nattachments = old->nattachments;

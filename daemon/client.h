@@ -121,6 +121,8 @@ bool client_leave(struct client *);
 int client_recover(
     struct daemon *, const struct ledger_attachment *, struct attachment *);
 void clients_settle(struct daemon *);
+/* How many of this user are away. */
+unsigned clients_away(const struct daemon *, uid_t);
 /* Ends those whose processes have ended, though nobody has told us yet. */
 void clients_bury(struct daemon *);
 /*

@@ -65,6 +65,33 @@ find_user(const struct daemon *d, uid_t uid)
 	return u;
 }
 
+static struct user *
+make_user(struct daemon *d, uid_t uid)
+{
+	struct user *u = find_user(d, uid);
+
+	if (u != NULL)
+		return u;
+	u = calloc(1, sizeof(*u));
+	if (u == NULL)
+		return NULL;
+	u->uid = uid;
+	LIST_INSERT_HEAD(&d->users, u, entry);
+	return u;
+}
+
+bool
+daemon_keep_place(struct daemon *d, uid_t uid)
+{
+	struct user *u = make_user(d, uid);
+
+	if (u == NULL)
+		return false;
+	u->clients++;
+	d->nclients++;
+	return true;
+}
+
 /* Whether the limits, each raised by `extra`, leave room for one more. */
 static bool
 has_place(const struct daemon *d, const struct user *u, unsigned extra)
@@ -77,20 +104,13 @@ enum admission
 daemon_admit(struct daemon *d, uid_t uid)
 {
 	unsigned guests = uid == 0 || uid == geteuid() ? GUESTS_MAX : 0;
-	struct user *u = find_user(d, uid);
+	const struct user *u = find_user(d, uid);
 	bool full = !has_place(d, u, 0);
 
-	if (!has_place(d, u, guests))
+	/* Who comes back gives the place he has kept for this one. */
+	guests += clients_away(d, uid);
+	if (!has_place(d, u, guests) || !daemon_keep_place(d, uid))
 		return DAEMON_TURNED_AWAY;
-	if (u == NULL) {
-		u = calloc(1, sizeof(*u));
-		if (u == NULL)
-			return DAEMON_TURNED_AWAY;
-		u->uid = uid;
-		LIST_INSERT_HEAD(&d->users, u, entry);
-	}
-	u->clients++;
-	d->nclients++;
 	return full ? DAEMON_GUEST : DAEMON_ADMITTED;
 }
 

@@ -97,6 +97,8 @@ void daemon_pool_idle(struct daemon *, struct pool *);
 enum admission { DAEMON_TURNED_AWAY, DAEMON_ADMITTED, DAEMON_GUEST };
 enum admission daemon_admit(struct daemon *, uid_t);
 void daemon_dismiss(struct daemon *, uid_t);
+/* One more, whatever the limits say; false: no memory. */
+bool daemon_keep_place(struct daemon *, uid_t);
 
 /* reload.c: 0, or -errno with the reason in *error (to be freed). */
 int daemon_reload(struct daemon *, char **error);

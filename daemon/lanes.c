@@ -275,6 +275,8 @@ lane_recover(struct attachment *a)
 	lane_recover_grants(e);
 	/* A revocation that was cut short is over. */
 	lane_notify(e);
+	/* Else its client would take us for awake. */
+	ring_sleep(&e->lane);
 	return 0;
 }
 

@@ -261,6 +261,7 @@ attach_again(struct request *rq, struct attachment *a, uint32_t flags)
 		err = lane_resume(a->lane);
 	else if ((flags & WIRE_ATTACH_LANE) != 0)
 		try_lane(a);
+	lanes_turn(a->pool);
 	return err == 0 ? put_attachment(rq, a, true) : err;
 }
 

@@ -500,19 +500,28 @@ abandon_calls(struct slabd_pool *p, struct call_list *list)
 		}
 }
 
-/* Detaches and frees a pool that may be half made; with the lock. */
+/* Nothing that is under way names the pool any more. */
 static void
-pool_end(struct slabd_pool *p)
+abandon(struct slabd_pool *p)
 {
 	struct slabd *s = p->session;
 
-	pool_goodbye(p);
 	abandon_calls(p, &s->calls);
 	abandon_calls(p, &s->unsent);
 	if (s->resume.pool == p)
 		s->resume.pool = NULL;
+}
+
+/* Detaches and frees a pool that may be half made; with the lock. */
+static void
+pool_end(struct slabd_pool *p)
+{
+	pool_goodbye(p);
+	abandon(p);
 	if (p->link.le_prev != NULL)
 		say_detach(p);
+	/* While that waited, the daemon may have come back, and been asked. */
+	abandon(p);
 	pool_free(p);
 }
 
