@@ -279,6 +279,15 @@ attachment_settled(struct attachment *a)
 	}
 }
 
+static void
+flip_quarantine(struct attachment *a)
+{
+	unsigned bit = a->holder - 1;
+
+	a->quarantined = !a->quarantined;
+	a->pool->quarantined_row[bit / 64] ^= UINT64_C(1) << bit % 64;
+}
+
 /* What its word alone tells, and it does for all but those that are shared. */
 static bool
 may_have_stake(const struct attachment *a, uint32_t segment, uint32_t index)
@@ -354,15 +363,6 @@ abandon(struct attachment *a, uint32_t slot)
 		abandon_open(a, slot);
 }
 
-static void
-unset_quarantine(struct attachment *a)
-{
-	unsigned bit = a->holder - 1;
-
-	a->quarantined = false;
-	a->pool->quarantined_row[bit / 64] &= ~(UINT64_C(1) << bit % 64);
-}
-
 /*
  * What it published counts, and so do records that others published about what
  * it sent. All lanes are read, because its records may build on theirs.
@@ -409,7 +409,7 @@ attachment_end(struct attachment *a)
 	each_stake(a, abandon);
 	p->owed -= attachment_owed(a);
 	if (a->quarantined)
-		unset_quarantine(a);
+		flip_quarantine(a);
 	p->clients--;
 	attachment_free(a);
 	lanes_tune(p);
@@ -429,25 +429,16 @@ attachment_forget(struct attachment *a)
 	attachment_drop(a);
 }
 
-static void
-uncount(struct attachment *a, uint32_t slot)
-{
-	a->pool->count[pool_class(a->pool, slot)]--;
-}
-
+/* One of its slots counts as what it would otherwise; all others still are. */
 static void
 recount(struct attachment *a, uint32_t slot)
 {
-	a->pool->count[pool_class(a->pool, slot)]++;
-}
+	struct pool *p = a->pool;
 
-static void
-set_quarantine(struct attachment *a)
-{
-	unsigned bit = a->holder - 1;
-
-	a->quarantined = true;
-	a->pool->quarantined_row[bit / 64] |= UINT64_C(1) << bit % 64;
+	p->count[pool_class(p, slot)]--;
+	flip_quarantine(a);
+	p->count[pool_class(p, slot)]++;
+	flip_quarantine(a);
 }
 
 /* Its slots count otherwise from now on. */
@@ -456,10 +447,9 @@ set_aside(struct attachment *a)
 {
 	if (a->quarantined)
 		return;
-	each_stake(a, uncount);
-	a->pool->owed -= attachment_owed(a);
-	set_quarantine(a);
 	each_stake(a, recount);
+	a->pool->owed -= attachment_owed(a);
+	flip_quarantine(a);
 }
 
 /*
@@ -506,10 +496,11 @@ attachment_away(struct attachment *a)
 void
 attachment_back(struct attachment *a)
 {
-	each_stake(a, uncount);
-	unset_quarantine(a);
-	a->pool->owed += attachment_owed(a);
+	if (!a->quarantined)
+		return;
 	each_stake(a, recount);
+	flip_quarantine(a);
+	a->pool->owed += attachment_owed(a);
 }
 
 static struct attachment *
@@ -540,7 +531,7 @@ recover_client(
 		attachment_drop(a);
 		return NULL;
 	}
-	set_quarantine(a);
+	flip_quarantine(a);
 	a->since = ++p->attached_total;
 	p->clients++;
 	return a;
