@@ -261,11 +261,11 @@ quarantine(struct client *c)
 			attachment_quarantine(c->attachments[i]);
 }
 
-/* Who cannot be seen to end is looked for. */
+/* Some cannot be seen to end, and some say goodbye where only we look. */
 static void
 watch_over(struct client *c)
 {
-	if (c->death == NULL)
+	if (c->state == CLIENT_AWAY || c->death == NULL)
 		timer_start(c->deadline, AWAY_LOOK_MS);
 }
 
@@ -653,7 +653,7 @@ look_after(struct client *c)
 					       : has_let_go(c));
 
 	/* Its lane is no lane any more: nothing of it is read. */
-	if (c->failed && !gone) {
+	if (c->failed && c->state == CLIENT_AWAY && !gone) {
 		c->ending = false;
 		quarantine(c);
 		return;
@@ -703,6 +703,8 @@ client_deadline(void *arg)
 	}
 	if (over && close_socket(c) && c->state == CLIENT_GONE)
 		client_free(c);
+	else if (c->state == CLIENT_QUARANTINED && c->death == NULL)
+		look_after(c);
 	if (over)
 		return;
 	note_reading(c);

@@ -248,18 +248,24 @@ parked_add(struct lane_end *e, uint64_t index, uint64_t record)
 	return true;
 }
 
-/* The first of its queue leaves; its place in the ring is done. */
+/* The first of its queue is forgotten; in the ring it is as it was. */
 static void
-leave(struct parking *g, struct parked *r)
+drop(struct parking *g, struct parked *r)
 {
 	struct parked_queue *q = r->queue;
-	struct lane_end *e = q->lane;
 
 	STAILQ_REMOVE_HEAD(&q->records, next);
 	TAILQ_REMOVE(&g->ages, r, age);
-	record_done(e, r->index);
-	e->parked--;
+	q->lane->parked--;
 	free(r);
+}
+
+/* The same, and its place in the ring is done. */
+static void
+leave(struct parking *g, struct parked *r)
+{
+	record_done(r->queue->lane, r->index);
+	drop(g, r);
 }
 
 static void
@@ -357,7 +363,8 @@ parked_drop(struct lane_end *e)
 		q = r->queue;
 		if (q->lane != e)
 			continue;
-		leave(g, r);
+		/* Not done: a successor will read it again. */
+		drop(g, r);
 		drop_queue_if_empty(g, q);
 	}
 }

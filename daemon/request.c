@@ -759,7 +759,7 @@ begin(struct request *rq, int *status)
 	uint64_t key = request_key(rq->h.type, rq->h.tag);
 	enum before before = NOTHING;
 
-	if ((rq->h.flags & WIRE_AGAIN) != 0) {
+	if ((rq->h.flags & WIRE_AGAIN) != 0 && rq->h.tag != 0) {
 		if (m->reply >> 32 == rq->h.tag) {
 			*status = (int32_t)m->reply;
 			return DONE;
@@ -816,7 +816,9 @@ serve_send(struct request *rq)
 	}
 	if (err != 0)
 		return explain_slot(rq, err);
-	open_claim(p, out);
+	if (pool_slot_attached(p, ref_slot(out)) &&
+	    pool_sender(p, ref_slot(out)) == rq->attachment)
+		open_claim(p, out);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }
@@ -838,7 +840,9 @@ serve_share(struct request *rq)
 	}
 	if (err != 0)
 		return explain_slot(rq, err);
-	open_claim(p, out);
+	if (pool_slot_attached(p, ref_slot(out)) &&
+	    pool_sender(p, ref_slot(out)) == rq->attachment)
+		open_claim(p, out);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }

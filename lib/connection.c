@@ -413,18 +413,37 @@ slabd_open(struct slabd **out, const char *socket_path)
 }
 
 /*
+ * Whether to say it once more to a daemon that is away: where there is no lane
+ * only this process's end could tell it later.
+ */
+static bool
+is_unheard(const struct slabd *s, int64_t deadline)
+{
+	const struct slabd_pool *p;
+
+	if (s->reconnect_ms == 0 || s->session == 0 || clock_ms() >= deadline)
+		return false;
+	LIST_FOREACH (p, &s->pools, link)
+		if (p->lane.header == NULL && pool_is_current(p))
+			return true;
+	return false;
+}
+
+/*
  * Says goodbye and waits until everything is given back. A daemon that is away
- * gets one chance to hear it: otherwise what can tell it later are the lanes,
- * and this process's end.
+ * gets one chance to hear it: otherwise what can tell it later are the lanes.
  */
 static void
 say_bye(struct slabd *s)
 {
 	int64_t deadline = clock_after(HELLO_MS);
+	const struct timespec pause = {0, PAUSE_MS * 1000000L};
 	struct slabd_call c;
 
-	for (int tries = 0; tries < 2; tries++) {
+	for (int tries = 0; tries < 2 || is_unheard(s, deadline); tries++) {
 		c = (struct slabd_call){.type = WIRE_BYE, .reply = call_ignore};
+		if (tries > 1)
+			nanosleep(&pause, NULL);
 		if (s->phase == SESSION_AWAY && s->session != 0 &&
 		    !LIST_EMPTY(&s->pools))
 			session_knock(s);

@@ -175,8 +175,8 @@ enum wire_type {
 /*
  * The request was sent before, under the same tag, to a daemon that has ended,
  * and not answered: what was done of it is not done again, and answered as it
- * would have been then. ATTACH, ALLOC, FREE, SEND, SHARE, RECEIVE, RECALL; all
- * others may be repeated as they are.
+ * would have been then. ATTACH, ALLOC, FREE, SEND, SHARE, RECEIVE, RECALL;
+ * others that do not administer may be repeated as they are.
  */
 #define WIRE_AGAIN 0x0004u
 

@@ -122,6 +122,60 @@ Test(restart, after_a_stop)
 	cr_assert_eq(figures().free, 64);
 }
 
+/*
+ * A record that waits for another's, when the daemon stops, waits for it still
+ * when there is a successor.
+ */
+static void
+waits_across(int signo)
+{
+	struct raw_lane a, b;
+	struct raw ra, rb;
+	uint64_t ref, sent;
+
+	serve(ONE_POOL(""));
+	login(&ra, "a");
+	lane_of(&ra, &a);
+	login(&rb, "b");
+	lane_of(&rb, &b);
+	ref = alloc_one(&ra, a.pool.number);
+	/* The claim alone: the record of it comes late. */
+	sent = ref_make(ref_slot(ref), false, ref_version(ref) + 1);
+	store_release(
+	    &b.claims[ref_slot(ref)], (sent & ~UINT64_C(0xffffff)) | 1);
+	cr_assert_eq(raw_lane_receive(&b, sent), 0);
+	/* It is read, and stays parked for 2 ms at least: tried until then. */
+	raw_post(&rb, WIRE_PING, 0, 0, NULL, 0);
+	raw_flush(&rb, b.pool.number);
+	kill(server.pid, signo);
+	cr_assert_neq(server_wait(&server), -ETIMEDOUT);
+	cr_assert(raw_lane_record(&a, LANE_SEND, ref, 0));
+	bring_back();
+	come_back(&ra);
+	cr_assert_eq(raw_resume_lane(&ra, &a), 0);
+	come_back(&rb);
+	cr_assert_eq(raw_resume_lane(&rb, &b), 0);
+	if (raw_held(&rb, b.pool.number, sent) == 1) {
+		cr_assert_eq(raw_lane_refused(&b), 0);
+		cr_assert(raw_lane_record(&b, LANE_FREE, sent, 0));
+	} else /* judged before the signal was seen: then it was told */
+		cr_assert_eq(raw_lane_refused(&b), sent);
+	raw_lane_close(&a);
+	raw_lane_close(&b);
+	logout(&ra);
+	logout(&rb);
+}
+
+Test(restart, parked_when_stopped)
+{
+	waits_across(SIGTERM);
+}
+
+Test(restart, parked_when_killed)
+{
+	waits_across(SIGKILL);
+}
+
 /* With a lane a client goes on as if nothing had been. */
 Test(restart, a_lane_goes_on)
 {

@@ -60,7 +60,7 @@ stop(void)
 	free(before);
 }
 
-TestSuite(ledger, .timeout = 60, .init = start, .fini = stop);
+TestSuite(ledger, .timeout = 300, .init = start, .fini = stop);
 
 /* What a slot should be. */
 struct model {
