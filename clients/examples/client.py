@@ -13,6 +13,10 @@ A Client is for one thread and for the process that made it: a child of fork()
 makes its own. What the daemon refuses raises Refused, an OSError whose errno
 is the daemon's and whose text says why.
 
+A daemon that ends is waited for: a Client goes on with the next one where it
+was with the last, slots and unanswered requests included. When that takes more
+than `patience` seconds, or the next one does not know it, Broken is raised.
+
 As a script it does all of that once with a second process, and says each step.
 """
 
@@ -24,6 +28,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from typing import List, NamedTuple
 
 MAGIC = 0x44424C53
@@ -34,11 +39,14 @@ REPLY = 0x8000
 EVENTS = 0x4000
 
 HELLO, PING, BYE = 1, 2, 3
-ATTACH, DETACH, EXTEND = 16, 17, 18
+ATTACH, DETACH, EXTEND, RESUME = 16, 17, 18, 19
 ALLOC, CANCEL, FREE, SEND, SHARE, RECEIVE, RECALL, FLUSH = range(32, 40)
 STATS, HOLDERS, CONFIG = 64, 65, 66
+RELOAD, TRIM, SHUTDOWN = 80, 81, 82
 
 WAIT = 0x1              # header flag of ALLOC and FLUSH
+AGAIN = 0x4             # header flag of what counts once when sent twice:
+COUNTED = ATTACH, ALLOC, FREE, SEND, SHARE, RECEIVE, RECALL
 RDONLY = 0x1            # attach flag
 WRITE = 0x2             # right
 REGION = 1              # kind of descriptor
@@ -51,7 +59,7 @@ class Refused(OSError):
 
 
 class Broken(ConnectionError):
-    """The connection ended, or what came is not the protocol."""
+    """There is no daemon, or none that knows us, or it speaks nonsense."""
 
 
 class Reply(NamedTuple):
@@ -81,22 +89,29 @@ def string(text):
     return struct.pack("<H", len(data)) + data
 
 
-class Client:
-    """A connection to the daemon."""
+class Request(NamedTuple):
+    kind: int
+    body: bytes
+    flags: int
+    attachment: int
 
-    def __init__(self, path=None, label=""):
-        self.tag = 0
+
+class Client:
+    """A session with the daemon, and with its successors."""
+
+    def __init__(self, path=None, label="", patience=10.0):
+        self.path, self.label = path or default_path(), label
+        self.patience = patience
+        self.session = self.token = 0
+        self.tag = 0            # only rises: one names one request
+        self.unanswered = {}    # by tag, in the order in which they were made
         self.replies = {}       # by tag: came while another was awaited
         self.events = []        # (type, attachment, body), oldest first
         self.pools = {}         # by attachment
-        path = path or default_path()
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self.socket.connect(path)
-            self._hello(label)
+            self._connect()
         except OSError as e:
-            self.socket.close()
-            e.filename = path
+            e.filename = self.path
             raise
 
     def __enter__(self):
@@ -105,15 +120,57 @@ class Client:
     def __exit__(self, *_):
         self.close()
 
-    def _hello(self, label):
-        body = struct.pack("<IHHQQQ", MAGIC, VERSION, VERSION, 0, 0, 0)
-        reply = self.request(HELLO, body + string(label)).body
+    def _connect(self):
+        """Connect, and take up the session if there was one before."""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.socket.connect(self.path)
+            self._hello()
+        except OSError:
+            self.socket.close()
+            raise
+
+    def _hello(self):
+        body = struct.pack("<IHHQQQ", MAGIC, VERSION, VERSION, 0, self.session,
+                           self.token)
+        reply = self.ask(HELLO, body + string(self.label)).body
         fields = struct.Struct("<HHIQQQQIH")
         if len(reply) < fields.size:
             raise Broken("the daemon's hello is too short")
-        (self.version, _, self.batch_max, _, self.session, _, self.instance,
-         _, length) = fields.unpack_from(reply)
+        (self.version, _, self.batch_max, _, self.session, self.token,
+         self.instance, _, length) = fields.unpack_from(reply)
         self.daemon = reply[fields.size:fields.size + length].decode()
+
+    def _resume(self):
+        """On a connection to the next daemon, go on with it."""
+        earlier = self.session
+        self._connect()
+        if self.session != earlier and self.pools:
+            self.patience = 0
+            raise Broken("the daemon knows nothing of our slots any more")
+        served = {pool.attachment: pool.resume()
+                  for pool in self.pools.values()}
+        # What may have been granted already comes before what is new.
+        for tag in sorted(self.unanswered, key=lambda tag: not (
+                self.unanswered[tag].kind == ALLOC and
+                served.get(self.unanswered[tag].attachment) == tag)):
+            self._transmit(tag)
+
+    def _return(self):
+        """The connection ended: find the next daemon."""
+        self.socket.close()
+        for tag, request in list(self.unanswered.items()):
+            if request.kind in (RELOAD, TRIM, SHUTDOWN):    # ask for it anew
+                self._answered(tag, Reply(request.kind, -errno.ECANCELED,
+                                          b"the daemon was restarted", 0, []))
+        deadline = time.monotonic() + self.patience
+        while self.unanswered:
+            try:
+                return self._resume()
+            except OSError as e:
+                if time.monotonic() >= deadline or not self.patience:
+                    raise Broken(f"the daemon is away: {e}") from e
+            time.sleep(0.05)
 
     def close(self):
         """Give everything back and say goodbye."""
@@ -121,60 +178,92 @@ class Client:
             return
         for pool in self.pools.values():
             pool.unmap()
+        self.patience = 0
         try:
             self.request(BYE)
         except Broken:
-            pass                # the daemon is gone, and our slots with it
+            pass            # our slots are set aside until this process ends
         finally:
             self.socket.close()
 
     def send(self, kind, body=b"", flags=0, attachment=0):
         """Send a request; its tag is for reply()."""
         self.tag = self.tag % 0xFFFFFFFF + 1
-        head = HEADER.pack(kind, flags, self.tag, 0, attachment)
-        try:
-            self.socket.send(head + body, socket.MSG_NOSIGNAL)
-        except (BrokenPipeError, ConnectionResetError) as e:
-            raise Broken("the daemon closed the connection") from e
+        self.unanswered[self.tag] = Request(kind, body, flags, attachment)
+        self._transmit(self.tag)
         return self.tag
 
+    def _transmit(self, tag):
+        request = self.unanswered[tag]
+        head = HEADER.pack(request.kind, request.flags, tag, 0,
+                           request.attachment)
+        try:
+            self.socket.send(head + request.body, socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            return          # who reads the reply will find the end
+        if request.kind in COUNTED:     # from the second time on
+            self.unanswered[tag] = request._replace(
+                flags=request.flags | AGAIN)
+
     def reply(self, tag):
-        """Wait for the reply to a request."""
+        """Wait for the reply to a request, for the next daemon's if need be."""
         while tag not in self.replies and 0 not in self.replies:
-            self._read()
+            if not self._read():
+                self._return()
+        return self._take(tag)
+
+    def request(self, kind, body=b"", flags=0, attachment=0):
+        """Send a request and wait for its reply."""
+        return self.reply(self.send(kind, body, flags, attachment))
+
+    def ask(self, kind, body=b"", attachment=0):
+        """The same, of this daemon and no other."""
+        tag = self.send(kind, body, attachment=attachment)
+        try:
+            while tag not in self.replies and 0 not in self.replies:
+                if not self._read():
+                    raise Broken("the daemon closed the connection")
+            return self._take(tag)
+        finally:
+            self.unanswered.pop(tag, None)
+
+    def _take(self, tag):
         # Under tag 0 a connection is turned away before it has asked.
         reply = self.replies.pop(tag if tag in self.replies else 0)
+        self.unanswered.pop(tag, None)
         if reply.status < 0:
             reply.close()
             text = "" if reply.kind in (FREE, FLUSH) else reply.body.decode()
             raise Refused(-reply.status, text or os.strerror(-reply.status))
         return reply
 
-    def request(self, kind, body=b"", flags=0, attachment=0):
-        """Send a request and wait for its reply."""
-        return self.reply(self.send(kind, body, flags, attachment))
+    def _answered(self, tag, reply):
+        self.unanswered.pop(tag, None)
+        self.replies[tag] = reply
 
     def _read(self):
-        """Read one packet and put it where it belongs."""
+        """Read one packet and put it where it belongs; False: the end."""
         try:
             data, fds, flags, _ = socket.recv_fds(
                 self.socket, MESSAGE_MAX, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError as e:
-            raise Broken("the daemon closed the connection") from e
+        except ConnectionResetError:
+            return True         # said once, before what still lies there
+        if not data and not fds:
+            return False
         if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC) or \
                 len(data) < HEADER.size:
             for fd in fds:
                 os.close(fd)
             self.socket.close()
-            raise Broken("a packet came incomplete" if data else
-                         "the daemon closed the connection")
+            raise Broken("a packet came incomplete")
         kind, _, tag, status, attachment = HEADER.unpack_from(data)
         body = data[HEADER.size:]
         if kind & REPLY:
-            self.replies[tag] = Reply(kind & ~REPLY, status, body, attachment,
-                                      fds)
+            self._answered(tag, Reply(kind & ~REPLY, status, body, attachment,
+                                      fds))
         elif kind & EVENTS:
             self.events.append((kind, attachment, body))
+        return True
 
     def attach(self, name, readonly=False):
         """Open a pool."""
@@ -217,6 +306,12 @@ class Pool:
             access |= mmap.PROT_WRITE
         self.region = mmap.mmap(reply.fds[kinds.index(REGION)], bytes_,
                                 mmap.MAP_SHARED, access)
+
+    def resume(self):
+        """Go on with another daemon; the tag of the last ALLOC served."""
+        reply = self.client.ask(RESUME, attachment=self.attachment)
+        reply.close()
+        return struct.unpack_from("<I", reply.body, 44)[0]
 
     def request(self, kind, body=b"", flags=0):
         """Send a request about this pool and wait for its reply."""
@@ -338,6 +433,17 @@ def hand_over(ref, text, refs, answers):
            os.read(answers, 4) == struct.pack("<I", len(text)))
 
 
+def outlive(client):
+    """Meet another daemon, with a slot in hand."""
+    instance, session = client.instance, client.session
+    say("producer", "kill slabd, start it again, and press Enter")
+    sys.stdin.readline()
+    client.request(PING)
+    expect("another daemon", client.instance != instance)
+    expect("the same session", client.session == session)
+    say("producer", "another daemon knows us, and whose the slot is")
+
+
 def produce(args, refs, answers):
     """The first process: every operation once."""
     with Client(args.socket, "client.py producer") as client:
@@ -358,6 +464,8 @@ def produce(args, refs, answers):
         text = b"shared with two"
         slot = pool.alloc()
         slot.memory[:len(text) + 1] = text + b"\0"
+        if args.pause:
+            outlive(client)
         ref = slot.share(2)
         say("producer", f"shared slot {ref & 0xFFFFFF} as ref {ref:#018x}")
         hand_over(ref, text, refs, answers)
@@ -401,6 +509,8 @@ def main():
     parser = argparse.ArgumentParser(description="Shows slabd at work.")
     parser.add_argument("-s", "--socket", help="the daemon's socket")
     parser.add_argument("-p", "--pool", default="messages")
+    parser.add_argument("--pause", action="store_true",
+                        help="wait until the daemon was restarted")
     args = parser.parse_args()
 
     refs_out, refs_in = os.pipe()

@@ -3,10 +3,10 @@
 
 Of lib/wire.h types, flags, limits, the width and the order of every field must
 be the same, and the error numbers those of this host; the offsets in a table
-must follow from the sizes. Of lib/lane.h and lib/claim.h it is the offsets of
-the structures, the bits of records and claims, and the operations. A name that
-is new in one of them is an error until the page has it and CONSTANTS below says
-where.
+must follow from the sizes. Of lib/lane.h, lib/claim.h and lib/magazine.h it is
+the offsets of the structures, the bits of records and claims, and the
+operations. A name that is new in one of them is an error until the page has it
+and CONSTANTS below says where.
 """
 
 import errno
@@ -33,6 +33,7 @@ CONSTANTS = {
     "WIRE_REPLY": r"a reply has (\w+) added",
     "WIRE_WAIT": r"Header flag WAIT (\w+)\.",
     "WIRE_FORCE": r"header flag FORCE (\w+)",
+    "WIRE_AGAIN": r"header flag\s+AGAIN (\w+)",
     "WIRE_ATTACH_RDONLY": r"RDONLY (\w+):",
     "WIRE_RIGHT_READ": r"\"READ (\w+),",
     "WIRE_RIGHT_WRITE": r"WRITE (\w+)\"",
@@ -55,13 +56,15 @@ CONSTANTS = {
     "LANE_REFUSED": r"\"(\d+) refs, see Refusals",
     "LANE_HUNGRY": r"HUNGRY (\w+),",
     "LANE_NOTICE": r"a count in steps of (\w+)\"",
+    "MAGAZINE_TAKEN": r"likewise, by a compare-and-swap for (\d+)",
 }
 DERIVED = {"REF_SLOTS_MAX": lambda c: 1 << c["REF_SLOT_BITS"]}
 # What no client needs to know, or what check_bits() compares.
 IGNORED = {"REF_VERSION_MASK", "SLABD_WIRE_H", "SLABD_LANE_H", "LANE_PAGE",
            "RECORD_OPERATION_SHIFT", "RECORD_COUNT_SHIFT",
            "RECORD_VERSION_SHIFT", "RECORD_VERSION_BITS", "RECORD_PLACE_MASK",
-           "SLABD_CLAIM_H", "CLAIM_TRIES", "CLAIM_OPEN", "CLAIM_REVOKED", "CLAIM_NAME"}
+           "SLABD_CLAIM_H", "CLAIM_TRIES", "CLAIM_OPEN", "CLAIM_REVOKED",
+           "CLAIM_NAME", "SLABD_MAGAZINE_H"}
 SIZES = {"uint32_t": 4, "uint64_t": 8}
 DESCRIPTORS = 4         # with a lane
 
@@ -86,7 +89,10 @@ def widths(text):
 
 
 def header_types(text):
-    """name: (number, request widths, reply widths), from the comments."""
+    """name: (number, request widths, reply widths), from the comments.
+
+    A reply that ends like another has the name of that one for its widths.
+    """
     body = re.search(r"enum wire_type \{(.*?)\n\};", text, re.S).group(1)
     types, comment, group = {}, "", []
     for match in re.finditer(r"/\*(.*?)\*/|WIRE_(\w+) = (\w+)", body, re.S):
@@ -95,14 +101,17 @@ def header_types(text):
             group = []
             continue
         name, number = match.group(2), int(match.group(3), 0)
-        request, _, reply = comment.partition("Reply")
+        like = re.search(r"The reply is that to (\w+), but", comment)
+        request, _, reply = comment.partition(
+            like.group() if like else "Reply")
         of_group = re.search(rf"\b{name} is ([^.;]*)", comment)
         if of_group or group or f"{name} and " in comment:
             group.append(name)
             request = of_group.group(1) if of_group else ""
         if name != "REPLY":
-            types[name.replace("EVENT_", "")] = (number, widths(request),
-                                                 widths(reply))
+            types[name.replace("EVENT_", "")] = (
+                number, widths(request),
+                like.group(1) if like else widths(reply))
     return types
 
 
@@ -151,8 +160,15 @@ def check_types(page, header):
     tables = page_tables(page)
     check_layout(tables.pop(("Layout of a lane", None), []), "lane_header")
     check_layout(tables.pop(("Magazines", None), []), "lane_magazine")
+    begin = {}              # of tables that leave out what is alike
+    for name, (number, request, reply) in types.items():
+        if isinstance(reply, str):
+            other, rows = types[reply][2], tables.get((name, "Reply"), [])
+            begin[name] = 16 + sum(other[:-len(rows)])
+            types[name] = number, request, other[-len(rows):]
     for (section, kind), rows in tables.items():
-        check_offsets(f"{section} {kind or ''}", rows, 16 if kind else 0)
+        check_offsets(f"{section} {kind or ''}", rows,
+                      begin.get(section, 16) if kind else 0)
     for name, (number, request, reply) in types.items():
         first = "Event" if number & 0x4000 else "Request"
         for kind, expected in ((first, request), ("Reply", reply)):
@@ -231,7 +247,7 @@ def check_bits(page, values):
 
 def check_constants(page, header):
     values = {name: int(number, 0) for name, number in re.findall(
-        r"^#define\s+((?:WIRE|REF|LANE|RECORD|CLAIM)_\w+)\s+"
+        r"^#define\s+((?:WIRE|REF|LANE|RECORD|CLAIM|MAGAZINE)_\w+)\s+"
         r"(?:UINT64_C\()?(\w+?)u?\b(?!\()", header, re.M)
         if number[0].isdigit()}
     values["WIRE_REPLY"] = int(re.search(r"WIRE_REPLY = (\w+)",
@@ -270,13 +286,18 @@ def check_client(page):
                                    re.M):
         if hasattr(client, name):
             check(f"client.py: {name}", int(number, 0), getattr(client, name))
+    for name in ("WAIT", "AGAIN"):
+        found = re.findall(CONSTANTS["WIRE_" + name], page)
+        check(f"client.py: {name}", {int(number, 0) for number in found},
+              {getattr(client, name)})
 
 
 def main():
     page, header = read("man", "slabd-protocol.7"), read("lib", "wire.h")
     check_types(page, header)
-    check_constants(page, header + read("lib", "lane.h") +
-                    read("lib", "claim.h"))
+    check_constants(page, "".join(
+        [header] + [read("lib", name) for name in
+                    ("lane.h", "claim.h", "magazine.h")]))
     check_errors(page)
     check_client(page)
     for fault in faults:

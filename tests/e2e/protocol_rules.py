@@ -4,11 +4,14 @@
 usage: protocol_rules.py CLIENT.PY SOCKET POOL CONFIG
 
 The pool has one segment of 4 slots that nobody else uses; CONFIG is the
-daemon's file, where it says "max_segments": 1 once. Each function is one rule;
-the first that is broken ends the script with its name.
+daemon's file, where it says "max_segments": 1 once. Whoever runs the script is
+told "kill" and "start" on its standard output, and answers each with a line
+when the daemon is dead, or another one serves. Each function is one rule; the
+first that is broken ends the script with its name.
 """
 
 import errno
+import fcntl
 import importlib.util
 import mmap
 import os
@@ -23,7 +26,6 @@ slabd = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(slabd)
 PATH, POOL, CONFIG = sys.argv[2:]
 SLOTS = 4
-RELOAD = 80
 RETIRED, RESIZED = 0x4001, 0x4002
 HELD = 40
 KIND, VERSION = 1 << 24, 25     # in a ref
@@ -63,9 +65,10 @@ def ended(s):
         pass
 
 
-def hello(magic=slabd.MAGIC, lowest=1, highest=1, rest=b"\0\0"):
+def hello(magic=slabd.MAGIC, lowest=1, highest=1, session=0, token=0,
+          rest=b"\0\0"):
     return slabd.HEADER.pack(slabd.HELLO, 0, 7, 0, 0) + struct.pack(
-        "<IHHQQQ", magic, lowest, highest, 0, 0, 0) + rest
+        "<IHHQQQ", magic, lowest, highest, 0, session, token) + rest
 
 
 def status_of(packet):
@@ -319,12 +322,15 @@ class Lane:
         geometry = struct.unpack_from("<8I", reply.body, 112)
         (self.grants_at, self.grants, self.records_at, self.records,
          *_) = geometry
-        self.claims = self.map(reply.fds[1], entries[5])
-        self.words = self.map(reply.fds[2], entries[8])
-        self.bell = os.dup(reply.fds[3])
-        reply.close()
+        region, claims, self.fd, self.bell = reply.fds
+        self.claims = self.map(claims, entries[5])
+        self.words = self.map(self.fd, entries[8])
+        os.close(region)
+        os.close(claims)
+        # Both descriptors of the lane, mmap's own too, stay open until its end.
+        fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         same(struct.pack("=Q", self.words[0]), b"SLABLANE")
-        same((self.words[1] & 0xFFFFFFFF, self.words[2]), (1, entries[8]))
+        same((self.words[1] & 0xFFFFFFFF, self.words[2]), (2, entries[8]))
         same(struct.unpack("=8I", self.words[8:12]), geometry)
 
     @staticmethod
@@ -333,6 +339,25 @@ class Lane:
 
     def request(self, kind, body=b"", flags=0):
         return self.client.request(kind, body, flags, self.attachment)
+
+    def alloc(self):
+        """One ref by message, after which others lie ready."""
+        self.asked = self.client.send(slabd.ALLOC, b"\1\0\0\0", 0,
+                                      self.attachment)
+        return struct.unpack("<QQ", self.client.reply(self.asked).body)[0]
+
+    def resume(self):
+        """With another daemon: its doorbell, which is rung once."""
+        reply = self.request(slabd.RESUME)
+        features, _, *rest = struct.unpack_from("<IQIIIIQ", reply.body, 28)
+        same((features & 1, rest), (1, [1, self.asked, 4, 0, 0]))
+        same(len(reply.body), 64 + 32)
+        os.close(self.bell)
+        self.bell, = reply.fds
+        os.write(self.bell, struct.pack("=Q", 1))
+
+    def say_goodbye(self):
+        self.words.cast("B").cast("I")[596 // 4] = 1
 
     def take(self):
         """The refs that lie ready."""
@@ -383,7 +408,11 @@ class Lane:
 
     def detach(self):
         self.request(slabd.DETACH)
+        self.close()
+
+    def close(self):
         os.close(self.bell)
+        os.close(self.fd)
 
 
 def lane_grants(c, pool):
@@ -505,7 +534,7 @@ def what_ends_a_lane(c, pool):
             lane.ring()
             ended(other.socket)
             other.socket.close()
-            os.close(lane.bell)
+            lane.close()
 
 
 def saying_goodbye(c, pool):
@@ -581,13 +610,162 @@ def orphans(c, pool):
         slot.free()
 
 
+def ask_for(wish):
+    print(wish, flush=True)
+    same(sys.stdin.readline(), "done\n")
+
+
+def restart(c):
+    ask_for("kill")
+    ask_for("start")
+    come_back(c)
+
+
+def come_back(c):
+    """To the daemon that is there now."""
+    c.request(slabd.PING)
+    c.socket.settimeout(10)
+
+
+def resuming(c, pool):
+    slot = pool.alloc()
+    slot.memory[:4] = b"kept"
+    session, instance = c.session, c.instance
+    ask_for("kill")
+    ask_for("start")
+    with slabd.Client(PATH) as other:           # before we are back
+        same(occupancy(other)["quarantined"], 1)
+        same([client["state"] for client
+              in other.document(slabd.STATS)["clients"]
+              if any(p["held"] for p in client["pools"])], ["away"])
+        with connect() as thief:                # without our token
+            thief.send(hello(session=c.session, token=c.token + 1 & 2**64 - 1))
+            reply = thief.recv(slabd.MESSAGE_MAX)
+            same(status_of(reply)[2], 0)
+            same(struct.unpack_from("<Q", reply, 32)[0] != session, True)
+    come_back(c)
+    same((c.session, c.instance != instance), (session, True))
+    same(pool.request(HELD, refs(slot.ref)).status, 1)
+    same(bytes(slot.memory[:4]), b"kept")
+    slot.free()
+    error(errno.EBADF, c.request, slabd.RESUME, attachment=pool.attachment + 1)
+    error(errno.EINVAL, pool.request, slabd.RESUME, b"body")
+
+
+def from_another_process(c, pool):
+    """A session is its process's, whoever knows the token."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with connect() as thief:
+                thief.send(hello(session=c.session, token=c.token))
+                reply = thief.recv(slabd.MESSAGE_MAX)
+                theirs, = struct.unpack_from("<Q", reply, 32)
+                os._exit(theirs == c.session)
+        finally:
+            os._exit(2)
+    same(os.waitpid(child, 0)[1], 0)
+    c.request(slabd.PING)
+
+
+def twice(c, kind, body, pool, flags=0):
+    """A request, and the same again to the next daemon, which answers alike."""
+    attachment = pool.attachment if pool else 0
+    tag = c.send(kind, body, flags, attachment)
+    request = c.unanswered[tag]
+    reply = c.reply(tag)
+    reply.close()
+    restart(c)
+    c.unanswered[tag] = request
+    c._transmit(tag)
+    second = c.reply(tag)
+    second.close()
+    same(second[1:4], reply[1:4])
+    return reply
+
+
+def answering_again(c, pool):
+    error(errno.EINVAL, c.request, slabd.PING, flags=slabd.AGAIN)
+    name = struct.pack("<I", 0) + slabd.string(POOL)
+    number = twice(c, slabd.ATTACH, name, None).attachment
+    c.request(slabd.DETACH, attachment=number)
+    body = twice(c, slabd.ALLOC, b"\2\0\0\0", pool).body
+    sent, shared = struct.unpack("<Q8xQ8x", body)
+    sent, = struct.unpack("<Q", twice(c, slabd.SEND, refs(sent), pool).body)
+    same(pool.flush(), 1)
+    twice(c, slabd.RECEIVE, refs(sent), pool)
+    same(pool.flush(), 0)
+    body = twice(c, slabd.SHARE, refs(shared) + b"\3\0\0\0", pool).body
+    shared, = struct.unpack("<Q", body)
+    same(twice(c, slabd.RECALL, refs(shared) + b"\2\0\0\0", pool).status, 2)
+    same(pool.recall(shared), 1)
+    same(twice(c, slabd.FREE, refs(sent, shared), pool).status, 2)
+    error(errno.EALREADY, pool.request, slabd.FREE, refs(sent))
+
+
+def asked_meanwhile(c, pool):
+    """What nobody has served is served when it is sent to the next daemon."""
+    slots = pool.alloc_many(SLOTS)
+    wait = c.send(slabd.ALLOC, struct.pack("<I", 1), slabd.WAIT,
+                  pool.attachment)
+    c.request(slabd.PING)
+    ask_for("kill")
+    send = c.send(slabd.SEND, refs(slots[0].ref), 0, pool.attachment)
+    late = c.send(slabd.FREE, refs(slots[1].ref), 0, pool.attachment)
+    ask_for("start")
+    same(c.reply(late).status, 1)
+    granted, _ = struct.unpack("<QQ", c.reply(wait).body)
+    sent, = struct.unpack("<Q", c.reply(send).body)
+    same((pool.flush(), pool.recall(sent)), (1, 1))
+    same(pool.request(slabd.FREE, refs(granted, sent)).status, 2)
+    for slot in slots[:2]:
+        slot.forget()
+    for slot in slots[2:]:
+        slot.free()
+    c.socket.settimeout(10)
+
+
+def lane_goes_on(c, pool):
+    lane = Lane(c)
+    first = lane.alloc()
+    ask_for("kill")
+    ahead = lane.take()                         # nobody is needed for that
+    same(len(ahead) > 0, True)
+    ref = lane.offer(lane.SEND, first, 1)
+    for other in ahead:
+        lane.publish(lane.FREE, other)
+    ask_for("start")
+    come_back(c)
+    lane.resume()
+    pool.receive(ref).free()
+    lane.request(slabd.FREE, refs(lane.alloc()))
+    same(lane.refused()[0], 0)
+    lane.detach()
+
+
+def lane_says_goodbye(c, pool):
+    lane = Lane(c)
+    first = lane.alloc()
+    ask_for("kill")
+    ref = lane.offer(lane.SEND, first, 1)
+    lane.say_goodbye()
+    ask_for("start")
+    come_back(c)
+    error(errno.EBADF, lane.request, slabd.RESUME)
+    pool.receive(ref).free()
+    same(len(pool.alloc_many(SLOTS)), SLOTS)    # what lay ready is free
+    for slot in list(pool.slots):
+        slot.free()
+    lane.close()
+
+
 def reconfigure(c, old, new):
     """Have the daemon read another configuration; the event it sends us."""
     with open(CONFIG, encoding="utf-8") as file:
         text = file.read()
     with open(CONFIG, "w", encoding="utf-8") as file:
         file.write(text.replace(old, new))
-    c.request(RELOAD)
+    c.request(slabd.RELOAD)
     c.request(slabd.PING)
     event, = c.events
     c.events.clear()
@@ -635,7 +813,8 @@ RULES = (first_message, what_ends_a_connection, framed_well_but_wrong,
          tag_zero, attaching, reading_only, allocating, freeing, sending,
          sharing, waiting, flushing, lane_grants, lane_hand_over, lane_revoked,
          lane_refusals, lane_doorbell, what_ends_a_lane, saying_goodbye,
-         quarantine, orphans, growing, retiring)
+         quarantine, orphans, resuming, from_another_process, answering_again,
+         asked_meanwhile, lane_goes_on, lane_says_goodbye, growing, retiring)
 
 
 def main():
