@@ -491,6 +491,7 @@ attachment_away(struct attachment *a)
 		lane_silence(a->lane);
 	set_aside(a);
 	waiters_serve(a->pool);
+	lanes_visit(a->pool);
 }
 
 void
@@ -503,38 +504,44 @@ attachment_back(struct attachment *a)
 	a->pool->owed += attachment_owed(a);
 }
 
-static struct attachment *
-recover_orphans(struct pool *p, uid_t uid, unsigned holder)
+static int
+recover_orphans(
+    struct attachment **out, struct pool *p, uid_t uid, unsigned holder)
 {
 	struct attachment *a = attachment_blank(p, uid, holder);
 
-	if (a != NULL)
-		a->account->orphans = a;
-	return a;
+	if (a == NULL)
+		return -ENOMEM;
+	a->account->orphans = a;
+	*out = a;
+	return 0;
 }
 
-static struct attachment *
-recover_client(
-    struct pool *p, const struct ledger_attachment *l, unsigned holder)
+static int
+recover_client(struct attachment **out, struct pool *p,
+    const struct ledger_attachment *l, unsigned holder)
 {
 	struct attachment *a = attachment_blank(p, l->uid, holder);
+	int err;
 
 	if (a == NULL)
-		return NULL;
+		return -ENOMEM;
 	a->mirror = ledger_mirror(&p->ledger, holder);
 	a->write = (l->rights & 2) != 0;
 	a->segments_seen =
 	    l->segments < p->segments_max ? l->segments : p->segments_max;
 	a->number = l->number;
 	a->lane_lost = l->lane != 0;
-	if (client_recover(p->daemon, l, a) != 0) {
+	err = client_recover(p->daemon, l, a);
+	if (err != 0) {
 		attachment_drop(a);
-		return NULL;
+		return err;
 	}
 	flip_quarantine(a);
 	a->since = ++p->attached_total;
 	p->clients++;
-	return a;
+	*out = a;
+	return 0;
 }
 
 int
@@ -542,17 +549,18 @@ attachment_recover(struct pool *p, unsigned holder)
 {
 	const struct ledger_attachment *l = &p->ledger.attachments[holder - 1];
 	bool orphans = l->state == LEDGER_ORPHANS;
-	struct attachment *a;
+	struct attachment *a = NULL;
+	int err;
 
 	if (l->state == LEDGER_NOBODY)
 		return 0;
 	if (l->state > LEDGER_ORPHANS ||
 	    orphans != (holder > p->conf.max_clients))
 		return -EUCLEAN;
-	a = orphans ? recover_orphans(p, l->uid, holder)
-		    : recover_client(p, l, holder);
-	if (a == NULL)
-		return -ENOMEM;
+	err = orphans ? recover_orphans(&a, p, l->uid, holder)
+		      : recover_client(&a, p, l, holder);
+	if (err != 0)
+		return err;
 	p->attachments[holder - 1] = a;
 	return 0;
 }

@@ -132,7 +132,7 @@ claims_take(struct pool *p, uint64_t ref, unsigned most)
 	return usable(p) ? claim_take(p->claims.words, ref, most) : 0;
 }
 
-void
+unsigned
 claims_revoke(struct pool *p, uint32_t slot)
 {
 	struct ledger_word w = ledger_word(&p->ledger, slot);
@@ -141,13 +141,14 @@ claims_revoke(struct pool *p, uint32_t slot)
 	if (w.state == LEDGER_SHARED)
 		open = ledger_share_of(&p->ledger, slot).open;
 	if (open == 0)
-		return;
+		return 0;
 	/*
 	 * How many are open there does not matter: what says that nobody has
 	 * taken any may be forged, and a record of it unread.
 	 */
-	claim_revoke(p->claims.words, ledger_ref(&p->ledger, slot));
+	open = claim_revoke(p->claims.words, ledger_ref(&p->ledger, slot));
 	p->claims.unsettled = !LIST_EMPTY(&p->lanes);
+	return open;
 }
 
 void

@@ -52,8 +52,9 @@ void claims_attached(struct pool *, uint32_t segment);
 void claims_offer(struct pool *, uint64_t ref, unsigned receipts);
 /* Takes up to `most` receipts; how many. */
 unsigned claims_take(struct pool *, uint64_t ref, unsigned most);
-/* Nobody can take a receipt of what the slot is in flight or shared as. */
-void claims_revoke(struct pool *, uint32_t slot);
+/* Nobody can take a receipt of what the slot is in flight or shared as: how
+ * many were open by what the claim says. */
+unsigned claims_revoke(struct pool *, uint32_t slot);
 /* The lanes are read once more if that can matter. */
 void claims_settle(struct pool *);
 

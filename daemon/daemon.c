@@ -462,14 +462,20 @@ find_retired(void *arg, const char *name)
 	const char *part = strrchr(pool, '.');
 	struct pool *p;
 	char why[256];
+	int err;
 
 	if (part == NULL || strcmp(part, ".ledger") != 0 ||
 	    (size_t)(part - pool) >= sizeof(conf.name))
 		return;
 	memcpy(conf.name, pool, (size_t)(part - pool));
-	if (daemon_pool(d, conf.name) != NULL ||
-	    pool_recover(&p, d, &conf, why, sizeof(why)) != 0)
+	if (daemon_pool(d, conf.name) != NULL)
 		return;
+	err = pool_recover(&p, d, &conf, why, sizeof(why));
+	/* What is of no use is removed; what only failed must not be. */
+	if (err == -ESTALE || err == -EUCLEAN || err == -EPERM)
+		return;
+	if (err != 0)
+		fatal(EX_OSERR, "pool %s: %s", conf.name, why);
 	log_info("pool", "%s: not configured any more: retired", conf.name);
 	TAILQ_INSERT_TAIL(&d->pools, p, entry);
 	pool_retire(p);
@@ -589,7 +595,7 @@ daemon_run(struct daemon *d)
 static bool
 is_in_use(const struct daemon *d, const struct pool *p)
 {
-	return !d->force && p->clients > 0;
+	return !d->force && (p->clients > 0 || orphans_slots(p) > 0);
 }
 
 static void
@@ -602,9 +608,9 @@ close_pools(struct daemon *d)
 		keep = is_in_use(d, p);
 		if (keep)
 			log_info("pool",
-			    "%s: clients attached: %u; region and ledger "
-			    "stay for a successor",
-			    p->conf.name, p->clients);
+			    "%s: clients attached: %u, in flight from others: "
+			    "%u; region and ledger stay for a successor",
+			    p->conf.name, p->clients, orphans_slots(p));
 		TAILQ_REMOVE(&d->pools, p, entry);
 		pool_close(p, !keep);
 	}

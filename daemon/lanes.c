@@ -446,8 +446,8 @@ sleep_all(struct pool *p)
  * Who is away rings nobody. While somebody waits for what he may have freed his
  * ring is looked at now and then.
  */
-static void
-visit_later(struct pool *p)
+void
+lanes_visit(struct pool *p)
 {
 	const struct lane_end *e;
 
@@ -473,7 +473,7 @@ lanes_turn(struct pool *p)
 		lane_top_up(e);
 	pool_note_used(p);
 	sleep_all(p);
-	visit_later(p);
+	lanes_visit(p);
 	p->laborious = loop_now_us() - begun > TURN_US;
 }
 
@@ -519,7 +519,7 @@ lanes_mind_waiters(struct pool *p)
 
 	if (hungry != p->hungry || eager != p->eager) {
 		set_wishes(p, hungry, eager);
-		visit_later(p);
+		lanes_visit(p);
 	}
 }
 

@@ -100,6 +100,8 @@ void lanes_sweep(struct pool *);
 void lanes_turn(struct pool *);
 /* The judge's timer: lanes_turn() for a `struct pool *`. */
 void lanes_judge(void *pool);
+/* Somebody waits, perhaps for what lies in a lane that nobody rings for. */
+void lanes_visit(struct pool *);
 /* Makes flags of what the waiting requests want. */
 void lanes_mind_waiters(struct pool *);
 /*

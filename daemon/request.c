@@ -730,20 +730,24 @@ is_open(const struct pool *p, uint64_t ref, unsigned *open)
  * Closes the claim, so that the ledger has the last word on what is open, and
  * opens it again for those that are.
  */
-static void
+static unsigned
 close_claim(struct pool *p, uint64_t ref)
 {
-	claims_revoke(p, ref_slot(ref));
+	unsigned open = claims_revoke(p, ref_slot(ref));
+
 	claims_settle(p);
+	return open;
 }
 
+/* For no more than `most`: somebody may have a receipt who did not say so yet.
+ */
 static void
-open_claim(struct pool *p, uint64_t ref)
+open_claim(struct pool *p, uint64_t ref, unsigned most)
 {
 	unsigned open;
 
 	if (is_open(p, ref, &open))
-		claims_offer(p, ref, open);
+		claims_offer(p, ref, open < most ? open : most);
 }
 
 /*
@@ -818,7 +822,7 @@ serve_send(struct request *rq)
 		return explain_slot(rq, err);
 	if (pool_slot_attached(p, ref_slot(out)) &&
 	    pool_sender(p, ref_slot(out)) == rq->attachment)
-		open_claim(p, out);
+		open_claim(p, out, WIRE_SHARE_MAX);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }
@@ -842,7 +846,7 @@ serve_share(struct request *rq)
 		return explain_slot(rq, err);
 	if (pool_slot_attached(p, ref_slot(out)) &&
 	    pool_sender(p, ref_slot(out)) == rq->attachment)
-		open_claim(p, out);
+		open_claim(p, out, WIRE_SHARE_MAX);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }
@@ -868,10 +872,10 @@ receive(struct request *rq, uint64_t ref, bool begun)
 	if (!is_open(p, ref, &open))
 		return pool_receive(a, ref); /* which says why not */
 	if (begun) {
-		close_claim(p, ref);
+		open = close_claim(p, ref);
 		intend(rq, ref);
 		err = pool_receive(a, ref);
-		open_claim(p, ref);
+		open_claim(p, ref, open);
 		return err;
 	}
 	if (claims_take(p, ref, 1) > 0) {
@@ -925,10 +929,10 @@ recall(struct request *rq, uint64_t ref, unsigned most, bool begun)
 		intend(rq, ref);
 		return got > 0 ? pool_recall(a, ref, got) : 0;
 	}
-	close_claim(p, ref);
+	got = close_claim(p, ref);
 	intend(rq, ref);
 	n = pool_recall(a, ref, want);
-	open_claim(p, ref);
+	open_claim(p, ref, got);
 	return n;
 }
 

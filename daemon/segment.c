@@ -445,7 +445,11 @@ attach_failed(struct pool *p, uint32_t segment, const struct helper_result *r)
 	char why[sizeof(p->growth_why)];
 
 	p->segments[segment].failed = true;
-	if (r->needed > 0)
+	if (r->status == -EPERM)
+		snprintf(why, sizeof(why),
+		    "%llu bytes cannot be locked (RLIMIT_MEMLOCK)",
+		    (unsigned long long)r->needed);
+	else if (r->needed > 0)
 		snprintf(why, sizeof(why), "%llu bytes needed, %llu available",
 		    (unsigned long long)r->needed,
 		    (unsigned long long)r->available);

@@ -745,8 +745,10 @@ pool_resumed(struct slabd_call *c, struct message *m)
 	if (c->status >= 0 && !read_geometry(m, &g, WIRE_FD_DOORBELL, 0))
 		return -EBADMSG;
 	laned = g.features & WIRE_ATTACHED_LANE;
+	/* Without the fences we were told not to need it is no lane for us. */
 	if (c->status >= 0 && g.identity == p->identity &&
-	    laned == (p->lane.header != NULL)) {
+	    laned == (p->lane.header != NULL) &&
+	    (p->fences || !(g.features & WIRE_ATTACHED_FENCES))) {
 		session_prefer(p->session, p, g.served);
 		return resume(p, &g, laned ? m->fds[0] : -1);
 	}
