@@ -671,24 +671,34 @@ ledger_expire(struct ledger *l, uint32_t slot, uint32_t now)
 		set_share(l, slot, w.version, share, 0, false, now);
 }
 
+static bool
+row_is_empty(const struct ledger *l, uint32_t slot)
+{
+	const uint64_t *row = row_at(l, slot);
+	uint64_t all = 0;
+
+	for (uint32_t i = 0; i < l->rows; i++)
+		all |= row[i];
+	return all == 0;
+}
+
 bool
 ledger_check(const struct ledger *l, uint32_t slot)
 {
 	struct ledger_word w = ledger_word(l, slot);
 	struct ledger_share s = ledger_share_of(l, slot);
-	unsigned holders = ledger_holders(l, slot);
+	bool empty = row_is_empty(l, slot);
 
 	switch (w.state) {
 	case LEDGER_FREE:
-		return w.holder == 0 && s.open == 0 && s.sender == 0 &&
-		       holders == 0;
+		return w.holder == 0 && s.open == 0 && s.sender == 0 && empty;
 	case LEDGER_HELD:
 	case LEDGER_IN_FLIGHT:
 		return w.holder > 0 &&
 		       w.holder <= l->geometry.attachments_max && s.open == 0 &&
-		       s.sender == 0 && holders == 0;
+		       s.sender == 0 && empty;
 	case LEDGER_SHARED:
-		return w.holder == 0 && (s.open > 0 || holders > 0) &&
+		return w.holder == 0 && (s.open > 0 || !empty) &&
 		       (s.open == 0 || s.sender > 0);
 	}
 	return false;

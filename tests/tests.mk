@@ -45,6 +45,8 @@ unit_tests = \
 	tests/unit/test_wire \
 	tests/unit/slab_hpp
 e2e_tests = \
+	tests/e2e/test_backing \
+	tests/e2e/test_container \
 	tests/e2e/test_death \
 	tests/e2e/test_flow \
 	tests/e2e/test_lanes \
@@ -72,6 +74,7 @@ script_tests = \
 	tests/e2e/python.sh \
 	tests/e2e/quickstart.sh \
 	tests/e2e/slabctl.sh \
+	tests/stress/soak.sh \
 	tests/unit/headers.sh \
 	tests/unit/probes.sh
 
@@ -87,6 +90,7 @@ endif
 dist_check_SCRIPTS += $(script_tests) tests/e2e/protocol_rules.py
 dist_noinst_SCRIPTS += quickstart .ci/run
 EXTRA_DIST += tests/run-test tests/core/freestanding.c tests/e2e/lib.sh \
+	tests/stress/restart.sh \
 	tests/e2e/schema.py tests/e2e/expected
 
 raw_sources = tests/e2e/raw.c tests/e2e/raw.h \
@@ -160,6 +164,17 @@ tests_unit_test_output_LDADD = $(CJSON_LIBS) $(CRITERION_LIBS) -lm
 tests_e2e_test_restart_SOURCES = tests/e2e/restart.c tests/e2e/e2e.h \
 	$(raw_sources)
 tests_e2e_test_restart_LDADD = $(raw_libs) $(CRITERION_LIBS)
+puppet_sources = tests/e2e/managed.h \
+	tests/e2e/manager.c tests/e2e/manager.h \
+	tests/e2e/puppet.c tests/e2e/puppet.h
+tests_e2e_test_backing_SOURCES = tests/e2e/backing.c tests/e2e/e2e.h \
+	$(puppet_sources) $(raw_sources)
+tests_e2e_test_backing_LDADD = lib/libslabdall.la $(CJSON_LIBS) \
+	$(CRITERION_LIBS)
+tests_e2e_test_container_SOURCES = tests/e2e/container.c tests/e2e/e2e.h \
+	$(puppet_sources) $(raw_sources)
+tests_e2e_test_container_LDADD = lib/libslabdall.la $(CJSON_LIBS) \
+	$(CRITERION_LIBS)
 tests_e2e_test_death_SOURCES = tests/e2e/death.c tests/e2e/e2e.h \
 	$(raw_sources)
 tests_e2e_test_death_LDADD = $(raw_libs) $(CRITERION_LIBS)
@@ -205,7 +220,8 @@ tests_stress_hostile_LDADD = lib/libslabdall.la $(CJSON_LIBS)
 tests_stress_kill_SOURCES = tests/stress/kill.c tests/core/random.h \
 	$(raw_sources)
 tests_stress_kill_LDADD = $(raw_libs)
-tests_stress_lanes_SOURCES = tests/stress/lanes.c tests/core/random.h \
+tests_stress_lanes_SOURCES = tests/stress/lanes.c \
+	tests/stress/trend.c tests/stress/trend.h tests/core/random.h \
 	$(raw_sources)
 tests_stress_lanes_CFLAGS = $(AM_CFLAGS) -pthread
 tests_stress_lanes_LDFLAGS = $(AM_LDFLAGS) -pthread
@@ -242,11 +258,20 @@ check-stress: all $(stress_tests)
 	tests/stress/library -r 2000 && \
 	tests/stress/rings -r 2000
 
+# The daemon and its clients killed $(KILLS) times, 100000 if nothing is said.
+check-restart: all tests/stress/lanes
+	$(AM_TESTS_ENVIRONMENT) $(SHELL) $(srcdir)/tests/stress/restart.sh
+
+# An hour, or SOAK_SECONDS.
+check-soak: all tests/stress/lanes
+	$(AM_TESTS_ENVIRONMENT) SOAK_SECONDS=$${SOAK_SECONDS:-3600} \
+	    $(SHELL) $(srcdir)/tests/stress/soak.sh
+
 # And each kind of attacker for longer, beside a pair that is timed.
 check-hostile: all tests/stress/hostile
 	$(AM_TESTS_ENVIRONMENT) tests/stress/hostile -r 3 -n 5000 && \
 	{ tests/stress/hostile -m -r 1 -n 5000 || test $$? -eq 77; }
-.PHONY: check-tsan check-stress check-hostile
+.PHONY: check-tsan check-stress check-restart check-soak check-hostile
 
 # What the tests reach, in a tree configured with --enable-coverage. Counters are
 # not atomic here: with those, gcov loses arcs that it must infer.

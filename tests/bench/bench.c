@@ -63,6 +63,13 @@ bench_median(double *values, unsigned n)
 	return values[n / 2];
 }
 
+double
+bench_percentile(double *values, unsigned n, unsigned percent)
+{
+	qsort(values, n, sizeof(*values), compare);
+	return values[((size_t)n * percent + 99) / 100 - 1];
+}
+
 struct bench_ratio
 bench_compare(
     unsigned rounds, double (*a)(void *), double (*b)(void *), void *arg)

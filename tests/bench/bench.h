@@ -36,6 +36,8 @@ struct bench_ratio bench_compare(
     unsigned rounds, double (*a)(void *), double (*b)(void *), void *arg);
 /* The middle one of n values, which are sorted in place. */
 double bench_median(double *values, unsigned n);
+/* What so many of a hundred do not exceed; sorts too. */
+double bench_percentile(double *values, unsigned n, unsigned percent);
 
 #ifdef __cplusplus
 }

@@ -1,14 +1,15 @@
 # Benchmarks: `make bench` builds and runs them; `make check` only sees that they
 # work (smoke.sh). A peer that is not installed is left out.
 
-bench_programs = tests/bench/compare tests/bench/socket tests/bench/crowd
+bench_programs = tests/bench/compare tests/bench/socket tests/bench/crowd \
+	tests/bench/kills tests/bench/restart
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs) tests/bench/bench.json tests/bench/bench.svg
 EXTRA_DIST += tests/bench/huge.sh tests/bench/socket.sh tests/bench/plot.py \
 	tests/bench/throughput.svg
 
 if TESTS_ENABLED
-check_PROGRAMS += tests/bench/compare
+check_PROGRAMS += tests/bench/compare tests/bench/kills tests/bench/restart
 endif
 
 bench_common = tests/bench/bench.c tests/bench/bench.h
@@ -16,6 +17,13 @@ tests_bench_socket_SOURCES = tests/bench/socket.c $(bench_common)
 tests_bench_socket_LDADD = lib/libslabd.la
 tests_bench_crowd_SOURCES = tests/bench/crowd.c $(bench_common)
 tests_bench_crowd_LDADD = lib/libslabd.la
+tests_bench_kills_SOURCES = tests/bench/kills.c $(bench_common) \
+	tests/bench/reclaim.c tests/bench/reclaim.h \
+	tests/e2e/server.c tests/e2e/server.h
+tests_bench_kills_LDADD = lib/libslabd.la $(CJSON_LIBS)
+tests_bench_restart_SOURCES = tests/bench/restart.c $(bench_common) \
+	$(raw_sources)
+tests_bench_restart_LDADD = $(raw_libs) lib/libslabd.la
 
 tests_bench_compare_SOURCES = $(bench_common) \
 	tests/bench/compare.c \
@@ -54,4 +62,6 @@ bench: all $(bench_programs)
 	python3 $(srcdir)/tests/bench/plot.py tests/bench/bench.json \
 	    tests/bench/bench.svg
 	$(bench_run)/socket.sh
+	builddir='$(abs_builddir)' tests/bench/kills -n 1000
+	builddir='$(abs_builddir)' tests/bench/restart
 .PHONY: bench

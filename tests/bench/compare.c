@@ -141,8 +141,8 @@ reclaim(struct report *r)
 	double extra[BENCH_ROUNDS_MAX], spread[3];
 
 	for (unsigned i = 0; i < rounds; i++) {
-		floor[i] = reclaim_floor(NULL) / 1e6;
-		slabd[i] = reclaim_slabd(NULL) / 1e6;
+		floor[i] = reclaim_floor(RECLAIM_HELD) / 1e6;
+		slabd[i] = reclaim_slabd(RECLAIM_HELD) / 1e6;
 		extra[i] = slabd[i] - floor[i];
 	}
 	spread[1] = bench_median(extra, rounds);
@@ -177,7 +177,7 @@ start_daemon(struct server *server)
 	}
 	for (const size_t *size = stream_sizes; *size != 0; size++)
 		add_pool(conf, stream_slots(*size), *size, 16, false);
-	add_pool(conf, RECLAIM_SLOTS, RECLAIM_SIZE, 2, true);
+	add_pool(conf, RECLAIM_SLOTS(RECLAIM_HELD), RECLAIM_SIZE, 2, true);
 	fputs("]", conf);
 	fclose(conf);
 	if (server_open(server, text) != 0)

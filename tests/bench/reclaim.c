@@ -24,10 +24,10 @@ static struct slabd_pool *pool;
 static char pool_name[32];
 
 static void
-attach(void)
+attach(unsigned held)
 {
-	snprintf(
-	    pool_name, sizeof(pool_name), "%ux%u", RECLAIM_SLOTS, RECLAIM_SIZE);
+	snprintf(pool_name, sizeof(pool_name), "%ux%u", RECLAIM_SLOTS(held),
+	    RECLAIM_SIZE);
 	if (slabd_open(&slabd, NULL) != 0 ||
 	    slabd_pool_attach(&pool, slabd, pool_name, 0) != 0)
 		bench_die(slabd_error_detail());
@@ -35,14 +35,13 @@ attach(void)
 
 /* Takes all there is, says how much that is, and waits for its end. */
 static int
-hold(int control, void *unused)
+hold(int control, void *wanted)
 {
 	void *slots[SLABD_BATCH_MAX];
 	unsigned held = 0;
 	int n;
 
-	(void)unused;
-	attach();
+	attach(*(const unsigned *)wanted);
 	while ((n = slabd_alloc_many(pool, slots, SLABD_BATCH_MAX)) > 0) {
 		for (int i = 0; i < n; i++)
 			memset(slots[i], 1, RECLAIM_SIZE);
@@ -55,13 +54,12 @@ hold(int control, void *unused)
 
 /* The holder but for the slots. */
 static int
-exist(int control, void *unused)
+exist(int control, void *wanted)
 {
-	size_t len = (size_t)RECLAIM_SLOTS * RECLAIM_SIZE;
+	unsigned held = *(const unsigned *)wanted;
+	size_t len = (size_t)RECLAIM_SLOTS(held) * RECLAIM_SIZE;
 	char *mem = bench_shared(len);
-	unsigned held = RECLAIM_HELD;
 
-	(void)unused;
 	for (size_t i = 0; i < len; i += TOUCH_STEP)
 		mem[i] = 1;
 	tell(control, &held, sizeof(held));
@@ -70,16 +68,16 @@ exist(int control, void *unused)
 }
 
 static pid_t
-start(int (*body)(int, void *), int *control)
+start(int (*body)(int, void *), unsigned wanted, int *control)
 {
-	pid_t pid = spawn(body, NULL, control);
+	pid_t pid = spawn(body, &wanted, control);
 	unsigned held;
 
 	if (pid < 0 || hear(*control, &held, sizeof(held)) != 0)
 		bench_die("a client");
-	if (held < RECLAIM_HELD) {
+	if (held < wanted) {
 		fprintf(stderr, "a client got %u slots of %u\n", held,
-		    RECLAIM_SLOTS);
+		    RECLAIM_SLOTS(wanted));
 		exit(1);
 	}
 	return pid;
@@ -107,19 +105,18 @@ free_slots(void)
 }
 
 double
-reclaim_slabd(void *unused)
+reclaim_slabd(unsigned held)
 {
 	int control;
-	pid_t pid = start(hold, &control);
+	pid_t pid = start(hold, held, &control);
 	uint64_t begin, end;
 
-	(void)unused;
-	attach();
+	attach(held);
 	begin = bench_ns();
 	kill(pid, SIGKILL);
 	if (slabd_alloc_wait(pool, -1) == NULL)
 		bench_die(slabd_error_detail());
-	while (free_slots() < RECLAIM_SLOTS - SLABD_BATCH_MAX)
+	while (free_slots() < RECLAIM_SLOTS(held) - SLABD_BATCH_MAX)
 		;
 	end = bench_ns();
 	slabd_close(slabd);
@@ -129,14 +126,13 @@ reclaim_slabd(void *unused)
 }
 
 double
-reclaim_floor(void *unused)
+reclaim_floor(unsigned held)
 {
 	int control;
-	pid_t pid = start(exist, &control);
+	pid_t pid = start(exist, held, &control);
 	uint64_t begin, end;
 	char byte;
 
-	(void)unused;
 	begin = bench_ns();
 	kill(pid, SIGKILL);
 	if (recv(control, &byte, 1, 0) > 0)

@@ -7,16 +7,17 @@
 
 #include <stdint.h>
 
-#define RECLAIM_HELD  100000u /* slots at least that the client holds */
-#define RECLAIM_SLOTS 102400u /* in its pool */
-#define RECLAIM_SIZE  64u     /* bytes of each */
+#define RECLAIM_HELD 100000u /* slots that the client of a comparison holds */
+#define RECLAIM_SIZE 64u     /* bytes of each */
+/* Slots of the pool, of which a client holds so many at least. */
+#define RECLAIM_SLOTS(held) ((held) / 1000u * 1024u)
 
 /*
- * Kills a client that holds all of the pool: nanoseconds until all but what
- * this process was granted itself are free.
+ * Kills a client that holds all of the pool, "SLOTSxSIZE": nanoseconds until all
+ * but what this process was granted itself are free.
  */
-double reclaim_slabd(void *unused);
+double reclaim_slabd(unsigned held);
 /* The same with a process that has only a socket and as much shared memory. */
-double reclaim_floor(void *unused);
+double reclaim_floor(unsigned held);
 
 #endif

@@ -50,3 +50,5 @@ assert report["reclaim"]["slabd_ms"] > 0
 assert {"cpus", "kernel", "compiler"} <= set(report["machine"])
 assert ElementTree.parse(sys.argv[2]).getroot().tag.endswith("svg")
 END
+"$builddir/tests/bench/kills"
+"$builddir/tests/bench/restart" -r 2 -c 20 -s 100000

@@ -1,6 +1,6 @@
 /*
- * lanes [-r rounds] [-s seed] [-p processes] [-t threads] [-d percent] [-v]:
- * processes that live long do with libslabd whatever it offers, by lanes and by
+ * lanes [-r rounds | -T seconds] [-s seed] [-p processes] [-t threads]
+ *     [-d percent] [-v]: processes that live long do with libslabd whatever it offers, by lanes and by
  * messages, and in most rounds some of them are killed in the midst of it, or
  * just exit. In so many percent of the rounds the daemon is killed too, and at
  * times its successors while they recover; no call may fail for it.
@@ -26,6 +26,10 @@
  * anybody overwrites, so there are always several who race for one ref, and
  * nobody gets stuck when another is killed.
  *
+ * With -T the rounds go on for so long, in the second half with the daemon that
+ * is there then; one process is never killed, and what it, the daemon and its
+ * helper use must stay flat (trend.h).
+ *
  * The seed decides what each thread does, but not how they are mixed.
  */
 #include "config.h"
@@ -48,6 +52,7 @@
 #include "../e2e/server.h"
 #include "atomic.h"
 #include "slabd.h"
+#include "trend.h"
 #include "../core/random.h"
 
 enum {
@@ -64,6 +69,7 @@ enum {
 	PLACES = 24,	    /* for numbers of offers */
 	EXIT_ODDS = 8000,   /* operations to one sudden exit */
 	CHECK_EVERY = 500,  /* rounds: everything is given back */
+	SAMPLES = 64,	    /* of what is used, with -T */
 	PATIENCE_MS = 60000 /* without progress it hangs */
 };
 
@@ -210,6 +216,8 @@ struct order {
 
 static struct board *board;
 static unsigned processes = 4, threads = 2, daemon_percent = 30;
+static unsigned soak_seconds; /* 0: it is rounds that count */
+static bool daemon_is_spared;
 static struct server server;
 
 /* Relaxed, as all figures on the board: read when nothing is under way. */
@@ -854,6 +862,13 @@ pick_operation(struct worker *w)
 
 /* The parts of a round, in a process. */
 
+/* The one that is looked at does not die. */
+static bool
+is_spared(unsigned process)
+{
+	return soak_seconds > 0 && process == 0;
+}
+
 static void *
 work(void *arg)
 {
@@ -867,7 +882,8 @@ work(void *arg)
 		o->run(w);
 		if (w == home->workers && i == home->kill_at)
 			tell(home->control, "k", 1);
-		if (random_below(&w->random, EXIT_ODDS) == 0)
+		if (random_below(&w->random, EXIT_ODDS) == 0 &&
+		    !is_spared(home->number))
 			leave(w);
 	}
 	return NULL;
@@ -1314,19 +1330,28 @@ pick_moment(uint64_t *random)
 	return at > STEPS * 11 / 10 ? 0 : at;
 }
 
-/* The first part of a round, with up to two victims, at any moment of it. */
+/* Up to two processes, and perhaps the daemon, at any moment of the round. */
+static void
+pick_victims(uint64_t *random)
+{
+	unsigned victims = random_below(random, 3), i;
+
+	while (victims-- > 0) {
+		i = random_below(random, processes);
+		children[i].victim = !is_spared(i);
+	}
+	if (random_below(random, 100) < daemon_percent && !daemon_is_spared)
+		children[random_below(random, processes)].herald = true;
+}
+
+/* The first part of a round, with its victims, if there are any. */
 static int
 work_round(uint64_t *random)
 {
 	struct order order = {
 	    .what = 'w', .deaths = atomic_load(&board->deaths)};
-	unsigned victims = random_below(random, 3);
 	struct child *c;
 
-	for (unsigned i = 0; i < victims; i++)
-		children[random_below(random, processes)].victim = true;
-	if (random_below(random, 100) < daemon_percent)
-		children[random_below(random, processes)].herald = true;
 	for (unsigned i = 0; i < processes; i++) {
 		c = &children[i];
 		if (c->pid == 0 && start_child(c) != 0)
@@ -1443,20 +1468,79 @@ checker_returns(struct raw *r)
 }
 
 static int
+play_round(struct raw *r, unsigned number, bool last, uint64_t *random)
+{
+	bool deep = number % CHECK_EVERY == 0 || last;
+
+	if (work_round(random) == 0 && checker_returns(r) == 0 &&
+	    order_all('s') == 0 && play_duet(random) == 0 &&
+	    check(r, deep) == 0)
+		return 0;
+	fprintf(stderr, "round %u\n", number);
+	return -1;
+}
+
+static int
 run_rounds(struct raw *r, unsigned rounds, uint64_t *random)
 {
-	bool deep;
-
 	for (unsigned i = 1; i <= rounds; i++) {
-		deep = i % CHECK_EVERY == 0 || i == rounds;
-		if (work_round(random) != 0 || checker_returns(r) != 0 ||
-		    order_all('s') != 0 || play_duet(random) != 0 ||
-		    check(r, deep) != 0) {
-			fprintf(stderr, "round %u\n", i);
+		pick_victims(random);
+		if (play_round(r, i, i == rounds, random) != 0)
 			return -1;
-		}
 	}
 	return 0;
+}
+
+static double
+seconds_since(const struct timespec *then)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - then->tv_sec) +
+	       (double)(now.tv_nsec - then->tv_nsec) / 1e9;
+}
+
+/* After a round without victims, so that everybody is there. */
+static void
+take_sample(void)
+{
+	static uint64_t daemons;
+	uint64_t now = load_relaxed(&board->done[DID_DAEMON]);
+
+	trend_sample(&server, children[0].pid, now != daemons);
+	daemons = now;
+}
+
+static int
+soak(struct raw *r, uint64_t *random)
+{
+	double at = 0, due = 0;
+	struct timespec begin;
+	unsigned i = 0;
+	bool calm;
+	int err;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while ((at = seconds_since(&begin)) < soak_seconds) {
+		daemon_is_spared = at > soak_seconds / 2.0;
+		calm = at >= due;
+		if (!calm)
+			pick_victims(random);
+		if (play_round(r, ++i, false, random) != 0)
+			return -1;
+		if (!calm)
+			continue;
+		take_sample();
+		due += (double)soak_seconds / SAMPLES;
+	}
+	if (play_round(r, ++i, true, random) != 0)
+		return -1;
+	printf("%u rounds\n", i);
+	err = trend_report();
+	/* A child's exit() would say it again. */
+	fflush(stdout);
+	return err;
 }
 
 static int
@@ -1525,7 +1609,8 @@ run(struct server *s, unsigned rounds, uint64_t seed)
 		children[i].number = i;
 	err = raw_open(&r, s->socket, "checker");
 	if (err == 0)
-		err = run_rounds(&r, rounds, &seed);
+		err = soak_seconds > 0 ? soak(&r, &seed)
+				       : run_rounds(&r, rounds, &seed);
 	if (end_children(err != 0) != 0)
 		err = -1;
 	if (err == 0)
@@ -1555,9 +1640,11 @@ main(int argc, char **argv)
 	bool verbose = false;
 	int opt, err;
 
-	while ((opt = getopt(argc, argv, "r:s:p:t:d:v")) != -1) {
+	while ((opt = getopt(argc, argv, "r:T:s:p:t:d:v")) != -1) {
 		if (opt == 'r')
 			rounds = number(optarg, UINT32_MAX);
+		else if (opt == 'T')
+			soak_seconds = number(optarg, 1000000);
 		else if (opt == 's')
 			seed = strtoull(optarg, NULL, 10);
 		else if (opt == 'p')
@@ -1578,8 +1665,9 @@ main(int argc, char **argv)
 		fprintf(stderr, "cannot start: %s\n", strerror(-err));
 		return 1;
 	}
-	printf("seed %llu, %u rounds, %u processes, %u threads\n",
-	    (unsigned long long)seed, rounds, processes, threads);
+	printf("seed %llu, %u %s, %u processes, %u threads\n",
+	    (unsigned long long)seed, soak_seconds > 0 ? soak_seconds : rounds,
+	    soak_seconds > 0 ? "seconds" : "rounds", processes, threads);
 	fflush(stdout);
 	err = run(&server, rounds, seed);
 	if (err == 0)

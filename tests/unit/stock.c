@@ -19,6 +19,7 @@
 #include "barrier.h"
 #include "claim.h"
 #include "fork.h"
+#include "publish.h"
 #include "stock.h"
 #include "../core/revoke.h"
 
@@ -334,6 +335,131 @@ Test(stock, without_barriers_nothing_is_kept)
 	cr_assert_eq(alloc_slot(f), 0);
 	cr_assert_eq(ring_stock(&f->pool.lane), 2);
 	cr_assert_eq(load_relaxed(&header(f)->allocs), 1);
+}
+
+/*
+ * Duels of who publishes a record and then looks whether the daemon wants to hear
+ * of it, with a daemon that says so and then looks for records: one of the two
+ * sees the other.
+ */
+static struct duel {
+	struct far *f;
+	void (*want)(struct far *);
+	bool (*is_wanted)(struct far *);
+	_Atomic uint64_t begun, done;
+	_Atomic bool wanted;
+} duel;
+
+enum { DUELS = 100000, SPINS = 1000 };
+
+/* Awake for a while: the two shall meet within nanoseconds. */
+static void
+await_turn(_Atomic uint64_t *at, uint64_t turn)
+{
+	for (unsigned spins = 0; load_acquire(at) != turn; spins++)
+		if (spins > SPINS)
+			sched_yield();
+}
+
+static void *
+publish_and_look(void *arg)
+{
+	struct slabd_pool *p = &duel.f->pool;
+
+	for (uint64_t i = 1; i <= DUELS; i++) {
+		await_turn(&duel.begun, i);
+		post_begin(p);
+		post_record(p, record_make(LANE_FREE, i % SLOTS, 0));
+		store_relaxed(&duel.wanted, duel.is_wanted(duel.f));
+		post_cancel(p);
+		store_release(&duel.done, i);
+	}
+	return arg;
+}
+
+/* How often neither saw the other. */
+static unsigned
+fight(struct far *f)
+{
+	unsigned missed = 0;
+	pthread_t thread;
+	uint64_t tail;
+
+	duel.f = f;
+	pthread_create(&thread, NULL, publish_and_look, NULL);
+	for (uint64_t i = 1; i <= DUELS; i++) {
+		store_release(&duel.begun, i);
+		for (uint64_t k = i % 1024; k > 0; k--)
+			compiler_barrier();
+		duel.want(f);
+		atomic_thread_fence(memory_order_seq_cst);
+		tail = load_acquire(&header(f)->record_tail);
+		await_turn(&duel.done, i);
+		missed += tail != i && !load_relaxed(&duel.wanted);
+		ring_release(&f->pool.lane, i);
+		store_relaxed(&header(f)->eager, 0);
+		store_relaxed(&header(f)->sleeping, 0);
+	}
+	pthread_join(thread, NULL);
+	return missed;
+}
+
+static void
+want_records(struct far *f)
+{
+	store_relaxed(&header(f)->eager, 1);
+}
+
+static bool
+are_records_wanted(struct far *f)
+{
+	return load_relaxed(&header(f)->eager) != 0;
+}
+
+Test(stock, without_barriers_a_fence_orders_the_look)
+{
+	struct far *f = make(0);
+
+	f->pool.fences = true;
+	duel.want = want_records;
+	duel.is_wanted = are_records_wanted;
+	cr_assert_eq(fight(f), 0);
+}
+
+static void
+want_records_of_all(struct far *f)
+{
+	want_records(f);
+	barrier_all();
+}
+
+/* And with barriers by the daemon's alone. */
+Test(stock, a_barrier_spares_the_fence)
+{
+	if (!barrier_possible())
+		cr_skip_test("the kernel has no barrier");
+	duel.want = want_records_of_all;
+	duel.is_wanted = are_records_wanted;
+	cr_assert_eq(fight(make(0)), 0);
+}
+
+static void
+want_a_bell(struct far *f)
+{
+	ring_sleep(&f->pool.lane);
+}
+
+static bool
+is_a_bell_wanted(struct far *f)
+{
+	return ring_wake(&f->pool.lane);
+}
+
+Test(stock, who_sleeps_is_woken)
+{
+	duel.want = want_a_bell;
+	duel.is_wanted = is_a_bell_wanted;
+	cr_assert_eq(fight(make(0)), 0);
 }
 
 Test(stock, many_at_once)
