@@ -162,7 +162,7 @@ start_daemon(void)
 		len += snprintf(text + len, sizeof(text) - (size_t)len,
 		    "{\"name\": \"p%u\", \"slot_size\": %u, "
 		    "\"slots_per_segment\": %u, \"min_segments\": %u, "
-		    "\"max_segments\": %u}, ",
+		    "\"max_segments\": %u, \"orphan_seconds\": 0}, ",
 		    i, SLOT_SIZE, nslots / (POOLS * SEGMENTS), SEGMENTS,
 		    SEGMENTS);
 	snprintf(text + len, sizeof(text) - (size_t)len,

@@ -330,7 +330,9 @@ check_point(struct play *p, const struct point *at, const char *what)
 static unsigned
 chosen(const struct points *points, unsigned i)
 {
-	return options.all ? i : random_below(&options.random, points->n);
+	return options.all || options.points >= points->n
+		   ? i
+		   : random_below(&options.random, points->n);
 }
 
 static void

@@ -1422,6 +1422,8 @@ grow_wrongly(int fd)
 	welcome(fd);
 	serve_attach(fd, &good, fake.region);
 	put_resized(fd, 2 * REGION, 2 * SEGMENTS); /* the region did not */
+	serve(fd, WIRE_PING);
+	put_resized(fd, 2 * REGION, 0); /* and this cannot be */
 	expect_end(fd);
 }
 
@@ -1433,6 +1435,11 @@ Test(connection, growth_is_checked)
 	fake_start(grow_wrongly, NULL);
 	s = open_fake();
 	p = attach_fake(s, 0);
+	readable(slabd_fd(s), -1);
+	/* A client may have cut it; what is not there is not used. */
+	cr_assert_geq(slabd_dispatch(s), 0);
+	cr_assert_null(slabd_at(p, REGION));
+	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
 	readable(slabd_fd(s), -1);
 	cr_assert_eq(slabd_dispatch(s), -ENOTCONN);
 	cr_assert_null(slabd_at(p, REGION));

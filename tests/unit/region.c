@@ -479,7 +479,7 @@ Test(region, huge_pages_are_rounded_up_to)
 	cr_assert(region_is_huge(region.fd));
 	cr_assert_gt(region.page_bytes, PAGE);
 	cr_assert_eq(region.bytes, region.page_bytes);
-	cr_assert_eq(stat_fd(region.fd).st_size, region.page_bytes);
+	cr_assert_eq((uint64_t)stat_fd(region.fd).st_size, region.page_bytes);
 	cr_assert_eq(stat_fd(region.fd).st_mode, S_IFREG | 0600);
 	cr_assert_eq(ftruncate(region.fd, 0), -1);
 	cr_assert_eq(region_allocated(region.fd), 0);
