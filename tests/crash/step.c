@@ -567,6 +567,7 @@ usage(void)
 int
 main(int argc, char **argv)
 {
+	const char *sanitizers;
 	int failed = 0, c;
 	bool seeded = false;
 
@@ -598,6 +599,12 @@ main(int argc, char **argv)
 	if (!seeded)
 		options.random = random_seed("step");
 	signal(SIGPIPE, SIG_IGN);
+	/* The same steps with many more in between would show nothing else. */
+	sanitizers = getenv("SANITIZERS");
+	if (!options.all && sanitizers != NULL && sanitizers[0] != '\0') {
+		printf("built with sanitizers\n");
+		return SKIPPED;
+	}
 	if (!may_trace()) {
 		printf("no daemon can be traced here\n");
 		return SKIPPED;

@@ -330,11 +330,15 @@ WRAP_END(fclose, FILE *, file)
 WRAP_LOOKUP(getpwnam_r, const char *, passwd)
 WRAP_LOOKUP(getgrnam_r, const char *, group)
 
-/* What has a varying number of arguments takes as many as there may be. */
+/*
+ * What has a varying number of arguments takes as many as there may be; those
+ * that are not there are read all the same, and not used.
+ */
+#define AS_MANY __attribute__((no_sanitize("address")))
 #define WRAP_VARYING(type, name, parameters, last, as, call) \
 	type __real_##name(parameters, ...);                 \
 	type __wrap_##name(parameters, ...);                 \
-	type __wrap_##name(parameters, ...)                  \
+	AS_MANY type __wrap_##name(parameters, ...)          \
 	{                                                    \
 		bool failed = FAILS(name);                   \
 		va_list ap;                                  \
@@ -374,7 +378,7 @@ __wrap_asprintf(char **text, const char *format, ...)
 #define WRAP_KERNEL(type, name, first)                         \
 	type __real_##name(first, ...);                        \
 	type __wrap_##name(first, ...);                        \
-	type __wrap_##name(first what, ...)                    \
+	AS_MANY type __wrap_##name(first what, ...)            \
 	{                                                      \
 		bool failed = FAILS(name);                     \
 		unsigned long a[6];                            \
