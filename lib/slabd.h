@@ -110,7 +110,8 @@ SLABD_API int slabd_open_options(
 /*
  * Gives everything back, detaches the pools and frees the handle; slots are
  * free when it returns (a daemon that does not answer is waited for up to five
- * seconds; one that is away is not, and learns it later). What was sent and not received yet stays receivable. NULL is fine.
+ * seconds; one that is away only for attachments without a lane, and else learns
+ * it later). What was sent and not received yet stays receivable. NULL is fine.
  */
 SLABD_API void slabd_close(struct slabd *s);
 
