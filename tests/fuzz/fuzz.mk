@@ -52,17 +52,18 @@ tests_fuzz_fuzz_config_CFLAGS = $(AM_CFLAGS) $(FUZZ_CFLAGS)
 tests_fuzz_fuzz_config_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS)
 tests_fuzz_fuzz_config_LDADD = $(CJSON_LIBS)
 tests_fuzz_fuzz_drain_SOURCES = $(drain_sources) tests/fuzz/replay.h \
-	$(daemon_libdaemon_la_SOURCES) $(lib_libslabformat_la_SOURCES) \
-	$(slabcore_sources)
+	$(daemon_libdaemon_la_SOURCES) $(daemon_libconfine_la_SOURCES) \
+	$(lib_libslabformat_la_SOURCES) $(slabcore_sources)
 tests_fuzz_fuzz_drain_CFLAGS = $(AM_CFLAGS) $(FUZZ_CFLAGS) $(fuzz_plain)
 tests_fuzz_fuzz_drain_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS) $(wrap_lanes)
-tests_fuzz_fuzz_drain_LDADD = $(EVENT_LIBS) $(CJSON_LIBS)
+tests_fuzz_fuzz_drain_LDADD = $(EVENT_LIBS) $(CJSON_LIBS) $(SECCOMP_LIBS)
 tests_fuzz_fuzz_protocol_SOURCES = tests/fuzz/fuzz_protocol.c \
 	tests/fuzz/replay.h $(daemon_libdaemon_la_SOURCES) \
+	$(daemon_libconfine_la_SOURCES) \
 	$(lib_libslabformat_la_SOURCES) $(slabcore_sources)
 tests_fuzz_fuzz_protocol_CFLAGS = $(AM_CFLAGS) $(FUZZ_CFLAGS)
 tests_fuzz_fuzz_protocol_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS) $(wrap_peer)
-tests_fuzz_fuzz_protocol_LDADD = $(EVENT_LIBS) $(CJSON_LIBS)
+tests_fuzz_fuzz_protocol_LDADD = $(EVENT_LIBS) $(CJSON_LIBS) $(SECCOMP_LIBS)
 
 # Its input is a program of bytes: to watch comparisons only takes time.
 fuzz_plain = -fno-sanitize-coverage=trace-cmp
