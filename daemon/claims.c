@@ -127,28 +127,69 @@ claims_offer(struct pool *p, uint64_t ref, unsigned receipts)
 }
 
 unsigned
-claims_take(struct pool *p, uint64_t ref, unsigned most)
+claims_take(struct attachment *a, uint64_t ref, unsigned most)
 {
-	return usable(p) ? claim_take(p->claims.words, ref, most) : 0;
+	_Atomic uint64_t *at;
+	uint64_t is;
+	unsigned n;
+
+	if (!usable(a->pool))
+		return 0;
+	at = &a->pool->claims.words[ref_slot(ref)];
+	is = load_relaxed(at); /* the exchange below decides */
+	for (unsigned i = 0; i < CLAIM_TRIES; i++) {
+		n = claim_open(is, ref);
+		if (n == 0)
+			break;
+		n = n < most ? n : most;
+		a->mirror->took = n;
+		/* Acquire: see claim_take(). */
+		if (atomic_compare_exchange_weak_explicit(at, &is,
+			(is - n) | CLAIM_TAKING, memory_order_acquire,
+			memory_order_relaxed))
+			return n;
+	}
+	return 0;
 }
 
-unsigned
+void
+claims_end(struct attachment *a, uint64_t ref, bool received)
+{
+	uint64_t is, open, back = received ? 0 : a->mirror->took;
+	_Atomic uint64_t *at;
+
+	if (!usable(a->pool))
+		return;
+	at = &a->pool->claims.words[ref_slot(ref)];
+	is = load_relaxed(at);
+	for (unsigned i = 0;
+	     i < CLAIM_TRIES && claim_is(is, ref) && (is & CLAIM_TAKING) != 0;
+	     i++) {
+		open = (is & CLAIM_OPEN) + back;
+		open = open < CLAIM_OPEN ? open : CLAIM_OPEN;
+		/* Relaxed: an exchange passes on what claim_offer() released. */
+		if (atomic_compare_exchange_weak_explicit(at, &is,
+			(is & (CLAIM_NAME | CLAIM_REVOKED)) | open,
+			memory_order_relaxed, memory_order_relaxed))
+			return;
+	}
+}
+
+void
 claims_revoke(struct pool *p, uint32_t slot)
 {
 	struct ledger_word w = ledger_word(&p->ledger, slot);
-	unsigned open = w.state == LEDGER_IN_FLIGHT ? 1 : 0;
 
-	if (w.state == LEDGER_SHARED)
-		open = ledger_share_of(&p->ledger, slot).open;
-	if (open == 0)
-		return 0;
+	if (w.state != LEDGER_IN_FLIGHT &&
+	    (w.state != LEDGER_SHARED ||
+		ledger_share_of(&p->ledger, slot).open == 0))
+		return;
 	/*
 	 * How many are open there does not matter: what says that nobody has
 	 * taken any may be forged, and a record of it unread.
 	 */
-	open = claim_revoke(p->claims.words, ledger_ref(&p->ledger, slot));
+	claim_revoke(p->claims.words, ledger_ref(&p->ledger, slot));
 	p->claims.unsettled = !LIST_EMPTY(&p->lanes);
-	return open;
 }
 
 void

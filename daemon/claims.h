@@ -9,6 +9,11 @@
  * To revoke: claims_revoke() for each slot, then claims_settle() once, then
  * look at the ledger again. Who had taken a receipt and published it before
  * that is in the ledger then; who has not will find the claim revoked, and ask.
+ *
+ * To take: an intent of the ledger names the slot; the mirror, how many; the
+ * exchange leaves a mark in the claim; then the ledger changes, and claims_end()
+ * removes the mark. A successor that finds the mark where the ledger has not
+ * changed gives back what was taken.
  */
 #ifndef SLABD_DAEMON_CLAIMS_H
 #define SLABD_DAEMON_CLAIMS_H
@@ -19,6 +24,7 @@
 #include "guard.h"
 #include "region.h"
 
+struct attachment;
 struct pool;
 
 struct claims {
@@ -50,11 +56,12 @@ bool claims_whole(const struct pool *);
 void claims_attached(struct pool *, uint32_t segment);
 
 void claims_offer(struct pool *, uint64_t ref, unsigned receipts);
-/* Takes up to `most` receipts; how many. */
-unsigned claims_take(struct pool *, uint64_t ref, unsigned most);
-/* Nobody can take a receipt of what the slot is in flight or shared as: how
- * many were open by what the claim says. */
-unsigned claims_revoke(struct pool *, uint32_t slot);
+/* Takes up to `most` receipts for the attachment; how many. If any,
+ * claims_end() must follow: whether they count, or go back. */
+unsigned claims_take(struct attachment *, uint64_t ref, unsigned most);
+void claims_end(struct attachment *, uint64_t ref, bool received);
+/* Nobody can take a receipt of what the slot is in flight or shared as. */
+void claims_revoke(struct pool *, uint32_t slot);
 /* The lanes are read once more if that can matter. */
 void claims_settle(struct pool *);
 

@@ -238,30 +238,37 @@ find_attachments(struct pool *p)
 	return err;
 }
 
+/* What the answer to the request of a met intent was to be. */
+static unsigned
+status_of(const struct ledger *l, const struct ledger_intent *i)
+{
+	if (i->key >> 32 != WIRE_RECALL)
+		return 0;
+	return ledger_unpack(i->word).state == LEDGER_IN_FLIGHT
+		   ? 1
+		   : (unsigned)(i->share & 0xff) -
+			 ledger_share_of(l, ref_slot(i->ref)).open;
+}
+
 /*
  * A request that was interrupted was done if its slot has changed. That is
- * judged once, before anything else changes: else it was begun, and no more.
+ * judged once, before anything else changes: else it never was.
  */
 static void
 finish_request(struct attachment *a)
 {
 	const struct ledger *l = &a->pool->ledger;
-	struct ledger_mirror *m = a->mirror;
-	struct ledger_intent *i = &m->request;
-	uint32_t slot = ref_slot(i->ref);
-	unsigned taken = 0;
+	struct ledger_intent *i = &a->mirror->request;
+	bool met;
 
-	if (i->key == 0 || !pool_slot_attached(a->pool, slot) ||
-	    !ledger_intent_met(l, i, a->holder)) {
+	if (i->key == 0 || !pool_slot_attached(a->pool, ref_slot(i->ref))) {
 		ledger_intent_end(i);
 		return;
 	}
-	if (i->key >> 32 == WIRE_RECALL)
-		taken = ledger_unpack(i->word).state == LEDGER_IN_FLIGHT
-			    ? 1
-			    : (unsigned)(i->share & 0xff) -
-				  ledger_share_of(l, slot).open;
-	m->reply = i->key << 32 | taken;
+	met = ledger_intent_met(l, i, a->holder);
+	claims_end(a, i->ref, met);
+	if (met)
+		a->mirror->reply = i->key << 32 | status_of(l, i);
 	ledger_intent_end(i);
 }
 

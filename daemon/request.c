@@ -649,8 +649,7 @@ is_held(const struct attachment *a, uint64_t ref)
 	const struct pool *p = a->pool;
 	uint32_t slot = ref_slot(ref);
 
-	return ledger_segment_of(&p->ledger, slot) < p->segments_max &&
-	       pool_slot_attached(p, slot) &&
+	return pool_slot_attached(p, slot) &&
 	       ledger_ref(&p->ledger, slot) == ref &&
 	       ledger_holds(&p->ledger, slot, a->holder);
 }
@@ -715,8 +714,7 @@ is_open(const struct pool *p, uint64_t ref, unsigned *open)
 	struct ledger_word w;
 
 	*open = 0;
-	if (ledger_segment_of(&p->ledger, slot) >= p->segments_max ||
-	    !pool_slot_attached(p, slot) || ledger_ref(&p->ledger, slot) != ref)
+	if (!pool_slot_attached(p, slot) || ledger_ref(&p->ledger, slot) != ref)
 		return false;
 	w = ledger_word(&p->ledger, slot);
 	if (w.state == LEDGER_IN_FLIGHT)
@@ -726,53 +724,31 @@ is_open(const struct pool *p, uint64_t ref, unsigned *open)
 	return *open > 0;
 }
 
-/*
- * Closes the claim, so that the ledger has the last word on what is open, and
- * opens it again for those that are.
- */
-static unsigned
-close_claim(struct pool *p, uint64_t ref)
-{
-	unsigned open = claims_revoke(p, ref_slot(ref));
-
-	claims_settle(p);
-	return open;
-}
-
-/* For no more than `most`: somebody may have a receipt who did not say so yet.
- */
+/* What it has just sent or shared is to be had. */
 static void
-open_claim(struct pool *p, uint64_t ref, unsigned most)
+open_claim(const struct attachment *a, uint64_t ref)
 {
 	unsigned open;
 
-	if (is_open(p, ref, &open))
-		claims_offer(p, ref, open < most ? open : most);
+	if (is_open(a->pool, ref, &open) &&
+	    pool_sender(a->pool, ref_slot(ref)) == a)
+		claims_offer(a->pool, ref, open);
 }
 
 /*
  * Requests that hand slots on count once, also when they are sent again to a
- * successor, which finds that one was never begun, or begun, or done.
+ * successor: true if this one was done before, and what came of it.
  */
-enum before { NOTHING, BEGUN, DONE };
-
-static enum before
-begin(struct request *rq, int *status)
+static bool
+was_done(const struct request *rq, int *status)
 {
-	struct ledger_mirror *m = rq->attachment->mirror;
-	uint64_t key = request_key(rq->h.type, rq->h.tag);
-	enum before before = NOTHING;
+	uint64_t reply = rq->attachment->mirror->reply;
 
-	if ((rq->h.flags & WIRE_AGAIN) != 0 && rq->h.tag != 0) {
-		if (m->reply >> 32 == rq->h.tag) {
-			*status = (int32_t)m->reply;
-			return DONE;
-		}
-		before = m->begun == key ? BEGUN : NOTHING;
-	}
-	m->begun = key;
-	compiler_barrier();
-	return before;
+	if ((rq->h.flags & WIRE_AGAIN) == 0 || rq->h.tag == 0 ||
+	    reply >> 32 != rq->h.tag)
+		return false;
+	*status = (int32_t)reply;
+	return true;
 }
 
 /* Just before the ledger changes: nothing else may change the slot between. */
@@ -780,11 +756,9 @@ static void
 intend(struct request *rq, uint64_t ref)
 {
 	struct attachment *a = rq->attachment;
-	const struct ledger *l = &a->pool->ledger;
 
-	if (ledger_segment_of(l, ref_slot(ref)) < a->pool->segments_max &&
-	    pool_slot_attached(a->pool, ref_slot(ref)))
-		ledger_intend(l, &a->mirror->request,
+	if (pool_slot_attached(a->pool, ref_slot(ref)))
+		ledger_intend(&a->pool->ledger, &a->mirror->request,
 		    request_key(rq->h.type, rq->h.tag), ref, a->holder);
 }
 
@@ -810,19 +784,16 @@ static int
 serve_send(struct request *rq)
 {
 	uint64_t ref = wire_get_u64(&rq->in), out = offered(ref, false);
-	struct pool *p = rq->attachment->pool;
 	int err;
 
 	CHECK_BODY(rq);
-	if (begin(rq, &err) != DONE) {
+	if (!was_done(rq, &err)) {
 		intend(rq, ref);
 		err = end(rq, pool_send(rq->attachment, ref, &out));
 	}
 	if (err != 0)
 		return explain_slot(rq, err);
-	if (pool_slot_attached(p, ref_slot(out)) &&
-	    pool_sender(p, ref_slot(out)) == rq->attachment)
-		open_claim(p, out, WIRE_SHARE_MAX);
+	open_claim(rq->attachment, out);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }
@@ -832,32 +803,28 @@ serve_share(struct request *rq)
 {
 	uint64_t ref = wire_get_u64(&rq->in), out = offered(ref, true);
 	uint32_t n = wire_get_u32(&rq->in);
-	struct pool *p = rq->attachment->pool;
 	int err;
 
 	CHECK_BODY(rq);
 	if (n == 0 || n > WIRE_SHARE_MAX)
 		return refuse(rq, -EINVAL, "1 to %u receivers", WIRE_SHARE_MAX);
-	if (begin(rq, &err) != DONE) {
+	if (!was_done(rq, &err)) {
 		intend(rq, ref);
 		err = end(rq, pool_share(rq->attachment, ref, n, &out));
 	}
 	if (err != 0)
 		return explain_slot(rq, err);
-	if (pool_slot_attached(p, ref_slot(out)) &&
-	    pool_sender(p, ref_slot(out)) == rq->attachment)
-		open_claim(p, out, WIRE_SHARE_MAX);
+	open_claim(rq->attachment, out);
 	wire_put_u64(&rq->out, out);
 	return 0;
 }
 
 /*
  * Takes a receipt as a client with a lane would: the claim decides. The ledger
- * may be behind, and is behind a ref that was sent by a lane a moment ago. If
- * a daemon was killed in the midst of this the claim may be ours.
+ * may be behind, and is behind a ref that was sent by a lane a moment ago.
  */
 static int
-receive(struct request *rq, uint64_t ref, bool begun)
+receive(struct request *rq, uint64_t ref)
 {
 	struct attachment *a = rq->attachment;
 	struct pool *p = a->pool;
@@ -871,32 +838,25 @@ receive(struct request *rq, uint64_t ref, bool begun)
 		lanes_sweep(p);
 	if (!is_open(p, ref, &open))
 		return pool_receive(a, ref); /* which says why not */
-	if (begun) {
-		open = close_claim(p, ref);
-		intend(rq, ref);
-		err = pool_receive(a, ref);
-		open_claim(p, ref, open);
-		return err;
+	intend(rq, ref);
+	if (claims_take(a, ref, 1) == 0) {
+		pool_reject(a);
+		return -ESTALE;
 	}
-	if (claims_take(p, ref, 1) > 0) {
-		intend(rq, ref);
-		return pool_receive(a, ref);
-	}
-	pool_reject(a);
-	return -ESTALE;
+	err = pool_receive(a, ref);
+	claims_end(a, ref, err == 0);
+	return err;
 }
 
 static int
 serve_receive(struct request *rq)
 {
 	uint64_t ref = wire_get_u64(&rq->in);
-	enum before before;
 	int err;
 
 	CHECK_BODY(rq);
-	before = begin(rq, &err);
-	if (before != DONE)
-		err = end(rq, receive(rq, ref, before == BEGUN));
+	if (!was_done(rq, &err))
+		err = end(rq, receive(rq, ref));
 	if (err != 0)
 		return explain_slot(rq, err);
 	put_slots(&rq->out, rq->attachment->pool, &ref, 1);
@@ -905,35 +865,51 @@ serve_receive(struct request *rq)
 	return 0;
 }
 
+/* Some of what is open, of which the claim decides how much there is. */
+static int
+recall_some(struct request *rq, uint64_t ref, unsigned most)
+{
+	struct attachment *a = rq->attachment;
+	unsigned got;
+	int n;
+
+	intend(rq, ref);
+	got = claims_take(a, ref, most);
+	if (got == 0)
+		return 0;
+	n = pool_recall(a, ref, got);
+	claims_end(a, ref, n > 0);
+	return n;
+}
+
 /*
- * Takes back up to `most` receipts. Those that the claim has open are closed
- * there; others were taken by somebody who has not said so, and may have died
- * (or was a daemon that was killed in the midst of this): if all are wanted the
- * claim is closed, and what then has not been received is taken back too.
+ * All of it: the claim is closed, and with what it has open that is taken back
+ * which somebody took who has not said so, and may have died.
  */
 static int
-recall(struct request *rq, uint64_t ref, unsigned most, bool begun)
+recall_all(struct request *rq, uint64_t ref)
+{
+	struct pool *p = rq->attachment->pool;
+
+	claims_revoke(p, ref_slot(ref));
+	claims_settle(p);
+	intend(rq, ref);
+	return pool_recall(rq->attachment, ref, 0);
+}
+
+static int
+recall(struct request *rq, uint64_t ref, unsigned most)
 {
 	struct attachment *a = rq->attachment;
 	struct pool *p = a->pool;
-	unsigned open, want, got;
-	int n;
+	unsigned open;
 
 	lanes_sweep(p);
 	if (!a->write || !is_open(p, ref, &open) ||
 	    pool_sender(p, ref_slot(ref)) != a)
 		return pool_recall(a, ref, most); /* nothing, or why not */
-	want = most == 0 || most > open ? open : most;
-	got = begun ? 0 : claims_take(p, ref, want);
-	if (!begun && (got == want || want < open)) {
-		intend(rq, ref);
-		return got > 0 ? pool_recall(a, ref, got) : 0;
-	}
-	got = close_claim(p, ref);
-	intend(rq, ref);
-	n = pool_recall(a, ref, want);
-	open_claim(p, ref, got);
-	return n;
+	return most == 0 || most >= open ? recall_all(rq, ref)
+					 : recall_some(rq, ref, most);
 }
 
 static int
@@ -942,13 +918,11 @@ serve_recall(struct request *rq)
 	struct attachment *a = rq->attachment;
 	uint64_t ref = wire_get_u64(&rq->in);
 	uint32_t most = wire_get_u32(&rq->in);
-	enum before before;
 	int n;
 
 	CHECK_BODY(rq);
-	before = begin(rq, &n);
-	if (before != DONE)
-		n = end(rq, recall(rq, ref, most, before == BEGUN));
+	if (!was_done(rq, &n))
+		n = end(rq, recall(rq, ref, most));
 	if (n < 0)
 		return explain_slot(rq, n);
 	waiters_serve(a->pool);

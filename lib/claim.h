@@ -6,10 +6,11 @@
  *
  * The object is an array, one u64 a slot, at 8 times its number:
  *
- *	bits 25-63 version | 24 kind | 8 revoked | 0-7 open receipts
+ *	bits 25-63 version | 24 kind | 9 taking | 8 revoked | 0-7 open receipts
  *
  * Version and kind are those of the ref that was sent or shared, so that all
- * but the low 24 bits are the ref's own.
+ * but the low 24 bits are the ref's own. `taking` is the daemon's: it has taken
+ * receipts that are not in its ledger yet (daemon/claims.h).
  *
  * Send and share store the claim, then publish the record, and only then does
  * the ref leave. Receive takes one receipt by compare-and-swap at exactly this
@@ -27,6 +28,7 @@
 
 #define CLAIM_OPEN    UINT64_C(0xff)
 #define CLAIM_REVOKED UINT64_C(0x100)
+#define CLAIM_TAKING  UINT64_C(0x200)
 #define CLAIM_NAME    (~(uint64_t)(REF_SLOTS_MAX - 1))
 /*
  * How often an exchange is tried: more than a word can change honestly while one
@@ -39,6 +41,15 @@ static inline bool
 claim_is(uint64_t claim, uint64_t ref)
 {
 	return ((claim ^ ref) & CLAIM_NAME) == 0;
+}
+
+/* How many receipts of `ref` may be taken. */
+static inline unsigned
+claim_open(uint64_t claim, uint64_t ref)
+{
+	return claim_is(claim, ref) && (claim & CLAIM_REVOKED) == 0
+		   ? (unsigned)(claim & CLAIM_OPEN)
+		   : 0;
 }
 
 /* Offers `ref` `receipts` times. Release: with claim_take() of whoever gets it,
@@ -62,8 +73,8 @@ claim_take(_Atomic uint64_t *claims, uint64_t ref, unsigned most)
 	unsigned n;
 
 	for (unsigned i = 0; i < CLAIM_TRIES; i++) {
-		n = (unsigned)(is & CLAIM_OPEN);
-		if (!claim_is(is, ref) || (is & CLAIM_REVOKED) != 0 || n == 0)
+		n = claim_open(is, ref);
+		if (n == 0)
 			break;
 		n = n < most ? n : most;
 		if (atomic_compare_exchange_weak_explicit(at, &is, is - n,

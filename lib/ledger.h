@@ -50,7 +50,7 @@
 #include "wire.h"
 
 #define LEDGER_MAGIC	   UINT64_C(0x5247444c42414c53) /* "SLABLDGR" */
-#define LEDGER_FORMAT	   3u
+#define LEDGER_FORMAT	   4u
 #define LEDGER_PAGE	   4096u
 #define LEDGER_HOLDERS_MAX 65535u
 
@@ -123,10 +123,10 @@ struct ledger_geometry {
  * change without its version leaves an intent (key: 1 + its index). What is
  * being seized from a magazine is named in `taking`.
  *
- * Of its messages: a request that hands a slot on is noted when it begins, then
- * leaves an intent (both: its type << 32 | tag), and then its reply (tag << 32 |
- * status); an ALLOC first writes down what it will grant, so that one whose
- * answer was lost can be answered again.
+ * Of its messages: a request that hands a slot on leaves an intent (key: its
+ * type << 32 | tag), `took`, and then its reply (tag << 32 | status); an ALLOC
+ * first writes down what it will grant, so that one whose answer was lost can be
+ * answered again.
  */
 struct ledger_mirror {
 	uint64_t grant_tail, record_head;
@@ -135,7 +135,7 @@ struct ledger_mirror {
 	uint64_t taking_ref;
 	struct ledger_intent record, request;
 	uint64_t reply;
-	uint64_t begun;
+	uint64_t took;		   /* out of a claim, for `request` */
 	uint32_t batch_tag, batch; /* the last ALLOC, and slots in it */
 	uint64_t words[]; /* ring_size grants, ring_size bits, a batch */
 };

@@ -6,12 +6,13 @@
  * the same is done by lanes. Each client waits for one answer at a time; what was
  * answered before a kill can still be read, what was asked is asked again.
  *
- *	serve	known by the tag of the last reply? Say that. Else note that it was
- *		begun; take the claim, if it is open; or, if it was begun before,
- *		revoke the claim, which a daemon may have taken; drain the lanes;
- *		intent: the word as it is; word; reply; no intent; answer
- *	start	an intent whose word has changed was carried out: reply. Either
- *		way there is none any more, before anything else is done
+ *	serve	known by the tag of the last reply? Say that. Else drain the lanes;
+ *		RECALL: revoke the claim, and drain them once more;
+ *		intent: the word as it is; RECEIVE: take the claim, if it is open,
+ *		and mark it; word; no mark; reply; no intent; answer
+ *	start	an intent whose word has changed was carried out: reply; if not, and
+ *		the claim is marked, it is open again. Either way there is no mark
+ *		and no intent any more, before anything else is done
  *
  * A client that finds a claim revoked which it had taken asks whether its record
  * counted, as in revoke.pml.
@@ -31,15 +32,15 @@
 
 mtype = { none, send, receive, recall };
 
-/* There after a kill: the ledger; of each client's requests, the tag that was
- * begun, the intent, and the last reply; how far its lane is read. */
+/* There after a kill: the ledger; of each client's requests, the intent and the
+ * last reply; how far its lane is read. */
 byte state;
 byte version;
 bit holder; /* the sender, in flight */
 #define is_held	     1
 #define is_in_flight 2
 #define WORD ((state == is_held -> 0 : 1) + 2 * holder + 4 * version)
-byte begun[2], intent[2], word[2], reply_tag[2];
+byte intent[2], word[2], reply_tag[2];
 bool reply[2];
 byte done[2];
 
@@ -48,6 +49,7 @@ byte done[2];
 #define TAKEN	0
 #define OPEN	1
 #define REVOKED 2
+#define MARKED	3
 byte claim;
 mtype operation[2 * LANE];
 byte record[2 * LANE], published[2];
@@ -226,49 +228,52 @@ inline intend(c)
 
 inline serve(c)
 {
-#ifdef NO_BEGUN
-	ok = false;
-#else
-	atomic { ok = (again[c] && begun[c] == tag[c]); begun[c] = tag[c] }
-#endif
 #ifdef INTENT_FIRST
 	d_step { intend(c) }
 #endif
-	may_be_killed();
 	drain();
 	may_be_killed();
 	if
-	:: what[c] == send -> ok = fits(c, send, ref[c])
-	:: atomic {
-		what[c] != send && fits(c, what[c], ref[c]) &&
-		    claim == CLAIM(ref[c], OPEN) ->
-		claim = CLAIM(ref[c], TAKEN)
-	   }
-		may_be_killed();
-		ok = true
 	:: d_step {
-		what[c] != send && fits(c, what[c], ref[c]) &&
-		    claim != CLAIM(ref[c], OPEN) && ok ->
+		what[c] == recall && fits(c, recall, ref[c]) ->
 		/* A claim about something else is left alone. */
 		if
-		:: claim == CLAIM(ref[c], TAKEN) -> claim = CLAIM(ref[c], REVOKED)
+		:: claim / 4 == ref[c] -> claim = CLAIM(ref[c], REVOKED)
 		:: else
 		fi
 	   }
 		may_be_killed();
 		drain();
-		ok = fits(c, what[c], ref[c])
-	:: else -> ok = false
+		may_be_killed()
+	:: else
 	fi;
 #ifndef INTENT_FIRST
 	d_step { intend(c) }
 	may_be_killed();
 #endif
 	if
-	:: ok ->
+	:: d_step {
+		fits(c, what[c], ref[c]) &&
+		    (what[c] != receive || claim == CLAIM(ref[c], OPEN)) ->
+		ok = true;
+		if
+		:: what[c] == receive -> claim = CLAIM(ref[c], MARKED)
+		:: else
+		fi
+	   }
+		may_be_killed();
 		d_step { change(c, what[c]) }
+		may_be_killed();
+		d_step {
+			if
+			:: claim == CLAIM(ref[c], MARKED) ->
+				claim = CLAIM(ref[c], TAKEN)
+			:: else
+			fi;
+			skip
+		}
 		may_be_killed()
-	:: else
+	:: else -> ok = false
 	fi;
 	d_step { reply[c] = ok; reply_tag[c] = tag[c] }
 	may_be_killed();
@@ -281,13 +286,29 @@ inline serve(c)
 	fi
 }
 
+/* The slot's version in an intent, which a claim is about. */
+#define version_of(word) ((word) / 4)
+#define carried_out(c) (WORD != word[c])
+
 inline finish(c)
 {
 	if
 	:: intent[c] > 0 ->
+#ifndef NOT_GIVEN_BACK
 		d_step {
 			if
-			:: WORD != word[c] && reply_tag[c] != intent[c] ->
+			:: claim == CLAIM(version_of(word[c]), MARKED) ->
+				claim = CLAIM(version_of(word[c]),
+				    (carried_out(c) -> TAKEN : OPEN))
+			:: else
+			fi;
+			skip
+		}
+		may_be_killed();
+#endif
+		d_step {
+			if
+			:: carried_out(c) && reply_tag[c] != intent[c] ->
 				reply[c] = true;
 				reply_tag[c] = intent[c]
 #ifdef INTENT_KEPT

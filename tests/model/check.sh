@@ -94,7 +94,7 @@ table() {
 	again|intent before the lanes are drained|believed_by_one|short|-DINTENT_FIRST
 	again|start: intent kept if it was not carried out|believed_by_one|short|-DINTENT_KEPT
 	again|intent looked at when it is asked again|believed_by_one|short|-DAT_ITS_TURN
-	again|not noted that it was begun|receivable|short|-DNO_BEGUN
+	again|start: what was taken is not given back|receivable|short|-DNOT_GIVEN_BACK
 	journal|as built, three kills|passes|short|
 	journal|as built, three kills, more|passes|long|-DGRANTS=3
 	journal|start: what was not granted stays in it|given_to_one|short|-DNOT_TRIMMED
