@@ -15,8 +15,8 @@
 static void
 object_name(const struct pool *p, char *name, size_t size)
 {
-	snprintf(name, size, "%s%s.claims", p->daemon->instance.prefix,
-	    p->conf.name);
+	instance_object_name(
+	    &p->daemon->instance, p->conf.name, "claims", name, size);
 }
 
 int

@@ -271,7 +271,7 @@ watch_over(struct client *c)
 
 /* Its attachments wait for somebody to take them over. */
 static void
-set_aside(struct client *c)
+leave_attachments(struct client *c)
 {
 	for (uint32_t i = 0; i < c->nattachments; i++)
 		if (c->attachments[i] != NULL)
@@ -290,7 +290,7 @@ go_away(struct client *c)
 	c->fd = -1;
 	c->state = CLIENT_AWAY;
 	c->ending = c->fresh = false;
-	set_aside(c);
+	leave_attachments(c);
 	watch_over(c);
 }
 
@@ -931,7 +931,7 @@ client_resume(struct client *c, uint64_t session, uint64_t token)
 	if (old == NULL)
 		return false;
 	if (old->state == CLIENT_READY)
-		set_aside(old);
+		leave_attachments(old);
 	c->session = session;
 	c->token = token;
 	c->fresh = true;

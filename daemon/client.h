@@ -16,7 +16,8 @@
  * to them.
  *
  * AWAY is who had attached pools when a daemon before us was killed or stopped,
- * and has not come back yet. It is not waited for and not given up: its lanes
+ * and has not come back yet; or had come back, and hung up again before it asked
+ * for anything. It is not waited for and not given up: its lanes
  * are read, its slots set aside, until it resumes its session or its process is
  * known to have ended. A new connection that resumes a session takes over all
  * of it, the old one's place included.
@@ -97,7 +98,7 @@ struct client {
 	bool leaving;	     /* ends once the queue is sent */
 	bool failed;	     /* it was disconnected for what it did */
 	bool fresh;	     /* it has resumed, and asked nothing since */
-	bool uncounted;	     /* it is none of the daemon's connections */
+	bool uncounted;	     /* there was no memory to count it by user */
 	bool ended;	     /* its process has, before we came */
 	int documents[CLIENT_UNREAD_FDS]; /* sent, emptied at the deadline */
 	unsigned ndocuments;

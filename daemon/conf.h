@@ -54,6 +54,8 @@ struct config_access {
 	bool write;	     /* otherwise the client may only read */
 };
 
+#define CONFIG_ORPHAN_SECONDS 10u /* unless it says otherwise */
+
 struct config_pool {
 	char name[CONFIG_NAME_MAX + 1]; /* [A-Za-z0-9][A-Za-z0-9_.-]* */
 	uint64_t slot_size;   /* bytes, as written; 1..CONFIG_SLOT_SIZE_MAX */

@@ -23,7 +23,6 @@
 #include "daemon.h"
 #include "event.h"
 #include "helper.h"
-#include "lanes.h"
 #include "listener.h"
 #include "log.h"
 #include "notify.h"
@@ -411,136 +410,6 @@ open_loop(struct daemon *d)
 		fatal(EX_OSERR, "event loop: %s", strerror(-err));
 }
 
-/*
- * What a daemon before us left of a pool that cannot be gone on with. The lock
- * is ours, so nobody serves it any more; clients that still map it keep their
- * memory.
- */
-static void
-remove_leftovers(const struct daemon *d, const char *pool)
-{
-	static const char *const parts[] = {"ledger", "claims", "data"};
-	char name[REGION_NAME_MAX];
-
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		snprintf(name, sizeof(name), "%s%s.%s", d->instance.prefix,
-		    pool, parts[i]);
-		region_unlink_stale(name);
-	}
-}
-
-/* The pool as it was, or a new one. */
-static void
-open_pool(struct daemon *d, const struct config_pool *conf)
-{
-	struct pool *p;
-	char why[256];
-	int err = pool_recover(&p, d, conf, why, sizeof(why));
-
-	if (err == -ESTALE || err == -EUCLEAN)
-		log_warn("pool", "%s: what was left of it cannot be used: %s",
-		    conf->name, why);
-	if (err == -ESTALE || err == -EUCLEAN || err == -ENOENT) {
-		remove_leftovers(d, conf->name);
-		err = pool_create(&p, d, conf, why, sizeof(why));
-	}
-	if (err != 0)
-		fatal(EX_OSERR, "pool %s: %s", conf->name, why);
-	TAILQ_INSERT_TAIL(&d->pools, p, entry);
-}
-
-/* A pool that is not configured any more goes with its last client. */
-static void
-find_retired(void *arg, const char *name)
-{
-	struct config_pool conf = {.slots_per_segment = 1,
-	    .max_segments = 1,
-	    .max_clients = 1,
-	    .orphan_seconds = 10};
-	struct daemon *d = arg;
-	const char *pool = name + strlen(d->instance.prefix);
-	const char *part = strrchr(pool, '.');
-	struct pool *p;
-	char why[256];
-	int err;
-
-	if (part == NULL || strcmp(part, ".ledger") != 0 ||
-	    (size_t)(part - pool) >= sizeof(conf.name))
-		return;
-	memcpy(conf.name, pool, (size_t)(part - pool));
-	if (daemon_pool(d, conf.name) != NULL)
-		return;
-	err = pool_recover(&p, d, &conf, why, sizeof(why));
-	/* What is of no use is removed; what only failed must not be. */
-	if (err == -ESTALE || err == -EUCLEAN || err == -EPERM)
-		return;
-	if (err != 0)
-		fatal(EX_OSERR, "pool %s: %s", conf.name, why);
-	log_info("pool", "%s: not configured any more: retired", conf.name);
-	TAILQ_INSERT_TAIL(&d->pools, p, entry);
-	pool_retire(p);
-}
-
-static bool
-is_lane(const struct pool *p, const char *name)
-{
-	const struct lane_end *e;
-
-	LIST_FOREACH (e, &p->lanes, entry)
-		if (strcmp(e->object.name, name) == 0)
-			return true;
-	return false;
-}
-
-/* Whatever belongs to no pool. */
-static void
-remove_unknown(void *arg, const char *name)
-{
-	const struct daemon *d = arg;
-	const struct pool *p;
-
-	TAILQ_FOREACH (p, &d->pools, entry)
-		if (strcmp(p->region.name, name) == 0 ||
-		    strcmp(p->ledger_region.name, name) == 0 ||
-		    strcmp(p->claims.region.name, name) == 0 ||
-		    is_lane(p, name))
-			return;
-	if (region_unlink_stale(name) == 0)
-		log_info(
-		    "region", "%s: removed, it is of no use any more", name);
-}
-
-static void
-drop_if_idle(struct daemon *d)
-{
-	struct pool *p, *next;
-
-	for (p = TAILQ_FIRST(&d->pools); p != NULL; p = next) {
-		next = TAILQ_NEXT(p, entry);
-		if (p->state == POOL_RETIRED && p->clients == 0)
-			daemon_pool_idle(d, p);
-	}
-}
-
-static void
-open_pools(struct daemon *d)
-{
-	struct pool *p;
-
-	for (size_t i = 0; i < d->conf->npools; i++)
-		open_pool(d, &d->conf->pools[i]);
-	region_each(d->instance.prefix, find_retired, d);
-	region_each(d->instance.prefix, remove_unknown, d);
-	store_close_rest();
-	/* All that the dead have published is read before they are buried. */
-	TAILQ_FOREACH (p, &d->pools, entry)
-		lanes_sweep(p);
-	clients_settle(d);
-	drop_if_idle(d);
-	TAILQ_FOREACH (p, &d->pools, entry)
-		segments_start(p);
-}
-
 void
 daemon_start(struct daemon *d, const struct daemon_options *options)
 {
@@ -577,7 +446,7 @@ daemon_start(struct daemon *d, const struct daemon_options *options)
 	    sizeof(d->identity))
 		fatal(EX_OSERR, "no random numbers");
 	open_loop(d);
-	open_pools(d);
+	pools_open(d);
 	serve_when_settled(d);
 }
 

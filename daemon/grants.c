@@ -404,17 +404,13 @@ finish_seizure(struct lane_end *e)
 static void
 finish_grant(struct lane_end *e)
 {
-	const struct pool *p = e->attachment->pool;
 	struct ledger_mirror *m = e->mirror;
 	uint32_t mask = e->lane.geometry.grants - 1;
 	uint64_t ref = m->words[m->grant_tail & mask];
-	struct place at;
 
 	if (ref == 0)
 		return;
-	if (!place_of(p, ref_slot(ref), &at) ||
-	    place_word(&at) != ledger_pack(LEDGER_HELD, e->attachment->holder,
-				   ref_version(ref))) {
+	if (!slot_is_granted(e->attachment, ref)) {
 		m->words[m->grant_tail & mask] = 0;
 		return;
 	}

@@ -190,6 +190,13 @@ instance_guard(const struct instance *instance)
 }
 
 void
+instance_object_name(const struct instance *instance, const char *pool,
+    const char *part, char *name, size_t size)
+{
+	snprintf(name, size, "%s%s.%s", instance->prefix, pool, part);
+}
+
+void
 instance_close(struct instance *instance)
 {
 	if (instance->lock_fd >= 0)

@@ -18,6 +18,7 @@
 #ifndef SLABD_DAEMON_INSTANCE_H
 #define SLABD_DAEMON_INSTANCE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define INSTANCE_PATH_MAX   108u /* NUL included, as in sun_path */
@@ -53,6 +54,12 @@ int instance_wait_helper(const struct instance *instance);
  * lock; or what open(2) and fcntl(2) gave.
  */
 int instance_guard(const struct instance *instance);
+
+/*
+ * What the shared-memory object `part` of a pool is called: "<prefix><pool>.<part>".
+ */
+void instance_object_name(const struct instance *instance, const char *pool,
+    const char *part, char *name, size_t size);
 
 /* Gives the lock up. */
 void instance_close(struct instance *instance);

@@ -88,8 +88,11 @@ object_name(const struct attachment *a, char *name, size_t size)
 {
 	const struct pool *p = a->pool;
 
-	snprintf(name, size, "%s%s.lane-%u", p->daemon->instance.prefix,
-	    p->conf.name, a->holder);
+	char part[16];
+
+	snprintf(part, sizeof(part), "lane-%u", a->holder);
+	instance_object_name(
+	    &p->daemon->instance, p->conf.name, part, name, size);
 }
 
 static int

@@ -351,15 +351,12 @@ pool_alloc_again(struct attachment *a, uint32_t tag, uint64_t *refs)
 	const struct ledger_mirror *m = a->mirror;
 	const uint64_t *batch =
 	    ledger_mirror_batch(&a->pool->ledger, a->mirror);
-	struct place at;
 	int n = 0;
 
 	if (m->batch_tag != tag)
 		return 0;
 	for (uint32_t i = 0; i < m->batch && i < WIRE_BATCH_MAX; i++)
-		if (place_of(a->pool, ref_slot(batch[i]), &at) &&
-		    place_word(&at) == ledger_pack(LEDGER_HELD, a->holder,
-					   ref_version(batch[i])))
+		if (slot_is_granted(a, batch[i]))
 			refs[n++] = batch[i];
 	return n;
 }
@@ -709,8 +706,8 @@ create_object(struct pool *p, struct region *r, const char *what,
 {
 	char name[REGION_NAME_MAX];
 
-	snprintf(name, sizeof(name), "%s%s.%s", p->daemon->instance.prefix,
-	    p->conf.name, what);
+	instance_object_name(
+	    &p->daemon->instance, p->conf.name, what, name, sizeof(name));
 	return region_create(r, name, bytes, kind);
 }
 

@@ -196,12 +196,11 @@ pool_kind(const struct config_pool *conf)
 /* recover.c */
 
 /*
- * Finds the pool of that configuration again, with all its attachments and
- * lanes; -ENOENT: there is none; -ESTALE: there is one of another layout or boot
- * that nobody can use any more; or -errno with a reason in `why`.
+ * Opens all pools: those that a daemon before us has served as they were, with
+ * all their attachments and lanes, others anew; what is of no use any more is
+ * removed. What cannot be done ends the process with a message.
  */
-int pool_recover(struct pool **out, struct daemon *, const struct config_pool *,
-    char *why, size_t len);
+void pools_open(struct daemon *);
 
 /* pool.c */
 

@@ -1,5 +1,6 @@
 /*
- * Finding a pool again that a daemon before us has served.
+ * Opening the pools at start: finding those again that a daemon before us has
+ * served.
  *
  * Everything is there by name, and the ledger says what it means: segments are
  * opened as they were, free lists and books rebuilt from the slots' words,
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -26,6 +28,7 @@
 #include "log.h"
 #include "pool.h"
 #include "slot.h"
+#include "store.h"
 #include "wire.h"
 
 static int
@@ -33,8 +36,8 @@ find_object(struct pool *p, struct region *r, const char *what)
 {
 	char name[REGION_NAME_MAX];
 
-	snprintf(name, sizeof(name), "%s%s.%s", p->daemon->instance.prefix,
-	    p->conf.name, what);
+	instance_object_name(
+	    &p->daemon->instance, p->conf.name, what, name, sizeof(name));
 	return region_open(r, name);
 }
 
@@ -281,12 +284,9 @@ finish_batch(struct attachment *a)
 {
 	struct ledger_mirror *m = a->mirror;
 	uint64_t *batch = ledger_mirror_batch(&a->pool->ledger, m);
-	struct place at;
 
 	for (uint32_t i = 0; i < m->batch && i < WIRE_BATCH_MAX; i++)
-		if (!place_of(a->pool, ref_slot(batch[i]), &at) ||
-		    place_word(&at) != ledger_pack(LEDGER_HELD, a->holder,
-					   ref_version(batch[i])))
+		if (!slot_is_granted(a, batch[i]))
 			batch[i] = 0;
 }
 
@@ -379,9 +379,14 @@ abandon(struct pool *p)
 		pool_close(p, false);
 }
 
-int
-pool_recover(struct pool **out, struct daemon *d,
-    const struct config_pool *conf, char *why, size_t len)
+/*
+ * The pool of that configuration as it was, with all its attachments and lanes;
+ * -ENOENT: there is none; -ESTALE, -EUCLEAN: there is one of another layout or
+ * boot, or that makes no sense; or -errno with a reason in `why`.
+ */
+static int
+find_pool(struct pool **out, struct daemon *d, const struct config_pool *conf,
+    char *why, size_t len)
 {
 	struct pool *p = pool_blank(d, conf);
 	struct config_pool now;
@@ -408,4 +413,134 @@ pool_recover(struct pool **out, struct daemon *d,
 	    p->conf.name, p->clients, p->count[SLOT_FREE], p->slots);
 	*out = p;
 	return 0;
+}
+
+/*
+ * What a daemon before us left of a pool that cannot be gone on with. The lock
+ * is ours, so nobody serves it any more; clients that still map it keep their
+ * memory.
+ */
+static void
+remove_leftovers(const struct daemon *d, const char *pool)
+{
+	static const char *const parts[] = {"ledger", "claims", "data"};
+	char name[REGION_NAME_MAX];
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		instance_object_name(
+		    &d->instance, pool, parts[i], name, sizeof(name));
+		region_unlink_stale(name);
+	}
+}
+
+/* The pool as it was, or a new one. */
+static void
+open_pool(struct daemon *d, const struct config_pool *conf)
+{
+	struct pool *p;
+	char why[256];
+	int err = find_pool(&p, d, conf, why, sizeof(why));
+
+	if (err == -ESTALE || err == -EUCLEAN)
+		log_warn("pool", "%s: what was left of it cannot be used: %s",
+		    conf->name, why);
+	if (err == -ESTALE || err == -EUCLEAN || err == -ENOENT) {
+		remove_leftovers(d, conf->name);
+		err = pool_create(&p, d, conf, why, sizeof(why));
+	}
+	if (err != 0)
+		fatal(EX_OSERR, "pool %s: %s", conf->name, why);
+	TAILQ_INSERT_TAIL(&d->pools, p, entry);
+}
+
+/* A pool that is not configured any more goes with its last client. */
+static void
+find_retired(void *arg, const char *name)
+{
+	struct config_pool conf = {.slots_per_segment = 1,
+	    .max_segments = 1,
+	    .max_clients = 1,
+	    .orphan_seconds = CONFIG_ORPHAN_SECONDS};
+	struct daemon *d = arg;
+	const char *pool = name + strlen(d->instance.prefix);
+	const char *part = strrchr(pool, '.');
+	struct pool *p;
+	char why[256];
+	int err;
+
+	if (part == NULL || strcmp(part, ".ledger") != 0 ||
+	    (size_t)(part - pool) >= sizeof(conf.name))
+		return;
+	memcpy(conf.name, pool, (size_t)(part - pool));
+	if (daemon_pool(d, conf.name) != NULL)
+		return;
+	err = find_pool(&p, d, &conf, why, sizeof(why));
+	/* What is of no use is removed; what only failed must not be. */
+	if (err == -ESTALE || err == -EUCLEAN || err == -EPERM)
+		return;
+	if (err != 0)
+		fatal(EX_OSERR, "pool %s: %s", conf.name, why);
+	log_info("pool", "%s: not configured any more: retired", conf.name);
+	TAILQ_INSERT_TAIL(&d->pools, p, entry);
+	pool_retire(p);
+}
+
+static bool
+is_lane(const struct pool *p, const char *name)
+{
+	const struct lane_end *e;
+
+	LIST_FOREACH (e, &p->lanes, entry)
+		if (strcmp(e->object.name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Whatever belongs to no pool. */
+static void
+remove_unknown(void *arg, const char *name)
+{
+	const struct daemon *d = arg;
+	const struct pool *p;
+
+	TAILQ_FOREACH (p, &d->pools, entry)
+		if (strcmp(p->region.name, name) == 0 ||
+		    strcmp(p->ledger_region.name, name) == 0 ||
+		    strcmp(p->claims.region.name, name) == 0 ||
+		    is_lane(p, name))
+			return;
+	if (region_unlink_stale(name) == 0)
+		log_info(
+		    "region", "%s: removed, it is of no use any more", name);
+}
+
+static void
+drop_if_idle(struct daemon *d)
+{
+	struct pool *p, *next;
+
+	for (p = TAILQ_FIRST(&d->pools); p != NULL; p = next) {
+		next = TAILQ_NEXT(p, entry);
+		if (p->state == POOL_RETIRED && p->clients == 0)
+			daemon_pool_idle(d, p);
+	}
+}
+
+void
+pools_open(struct daemon *d)
+{
+	struct pool *p;
+
+	for (size_t i = 0; i < d->conf->npools; i++)
+		open_pool(d, &d->conf->pools[i]);
+	region_each(d->instance.prefix, find_retired, d);
+	region_each(d->instance.prefix, remove_unknown, d);
+	store_close_rest();
+	/* All that the dead have published is read before they are buried. */
+	TAILQ_FOREACH (p, &d->pools, entry)
+		lanes_sweep(p);
+	clients_settle(d);
+	drop_if_idle(d);
+	TAILQ_FOREACH (p, &d->pools, entry)
+		segments_start(p);
 }

@@ -443,18 +443,3 @@ region_each(
 	kept = store_each(stored(prefix), visit_stored, &v);
 	return kept < 0 ? kept : named + kept;
 }
-
-static void
-sweep_one(void *arg, const char *name)
-{
-	if (region_unlink_stale(name) == 0)
-		(*(int *)arg)++;
-}
-
-int
-region_sweep(const char *prefix)
-{
-	int removed = 0, rc = region_each(prefix, sweep_one, &removed);
-
-	return rc < 0 ? rc : removed;
-}

@@ -122,10 +122,4 @@ uint64_t region_huge_room(int fd);
  */
 int region_unlink_stale(const char *name);
 
-/*
- * The same for every object whose name starts with `prefix`, an instance's. How
- * many were removed, or -errno; those that are not ours are left alone.
- */
-int region_sweep(const char *prefix);
-
 #endif

@@ -245,10 +245,9 @@ const struct type schema_size = {set_size, show_size};
 static int
 set_flag(struct jsonc *j, const struct key *key, const cJSON *item, void *field)
 {
+	(void)key;
 	if (!cJSON_IsBool(item))
 		return jsonc_fail(j, item, "expected true or false");
-	if (cJSON_IsTrue(item) && key->max == 0)
-		return jsonc_fail(j, item, "not available in this version");
 	*(bool *)field = cJSON_IsTrue(item);
 	return 0;
 }
@@ -282,7 +281,7 @@ fail_word(struct jsonc *j, const struct key *key, const cJSON *item)
 	char list[128] = "";
 	size_t len = 0;
 
-	for (uint32_t i = 0; i <= key->max && len < sizeof(list); i++)
+	for (unsigned i = 0; key->words[i] != NULL && len < sizeof(list); i++)
 		len += (size_t)snprintf(list + len, sizeof(list) - len,
 		    "%s\"%s\"", i > 0 ? " or " : "", key->words[i]);
 	return jsonc_fail(j, item, "expected %s", list);
@@ -301,8 +300,6 @@ set_word(struct jsonc *j, const struct key *key, const cJSON *item, void *field)
 		word++;
 	if (key->words[word] == NULL)
 		return fail_word(j, key, item);
-	if (word > key->max)
-		return jsonc_fail(j, item, "not available in this version");
 	*(unsigned *)field = word;
 	return 0;
 }

@@ -30,9 +30,9 @@ struct type {
 struct key {
 	const char *name; /* NULL ends a table; at most 31 bytes */
 	const struct type *type;
-	size_t offset;	   /* of the field in the struct */
-	ptrdiff_t flag;	   /* from there to a bool for "is set" */
-	uint32_t min, max; /* what a number or the index of a word may be */
+	size_t offset;		  /* of the field in the struct */
+	ptrdiff_t flag;		  /* from there to a bool for "is set" */
+	uint32_t min, max;	  /* of a number */
 	const char *const *words; /* of schema_word, ended by NULL */
 	bool required;
 };
@@ -44,9 +44,8 @@ struct schema {
 
 extern const struct type schema_count; /* uint32_t */
 extern const struct type schema_size;  /* uint64_t, bytes: 65536 or "64K" */
-extern const struct type schema_flag;  /* bool; true only if max is 1 */
-extern const struct type schema_word;  /* an enum: words above max are known,
-					  but not available */
+extern const struct type schema_flag;  /* bool */
+extern const struct type schema_word;  /* an enum: the index of the word */
 
 /*
  * Fills the struct from a JSON object.  Every key is known and there at most

@@ -42,6 +42,17 @@ place_word(const struct place *at)
 	return load_relaxed(&at->segment->words[at->index]);
 }
 
+/* Whether the slot is as a grant to that attachment left it. */
+static inline bool
+slot_is_granted(const struct attachment *a, uint64_t ref)
+{
+	struct place at;
+
+	return place_of(a->pool, ref_slot(ref), &at) &&
+	       place_word(&at) ==
+		   ledger_pack(LEDGER_HELD, a->holder, ref_version(ref));
+}
+
 /* The transition is the one store of the word. */
 static inline void
 place_put(const struct place *at, enum ledger_state state, unsigned holder,

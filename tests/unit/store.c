@@ -289,17 +289,24 @@ open_b(void *arg, const char *name)
 		(*(int *)arg)++;
 }
 
-static int
-visit_and_sweep(void)
+static void
+remove_stale(void *arg, const char *name)
 {
-	int opened = 0;
+	if (region_unlink_stale(name) == 0)
+		(*(int *)arg)++;
+}
+
+static int
+visit_and_remove(void)
+{
+	int opened = 0, removed = 0;
 
 	CHECK(region_each(scratch.prefix, open_b, &opened) == 2);
 	CHECK(opened == 1);
 	CHECK(region_each(scratch.prefix, open_b, &opened) == 1);
 	CHECK(region_each("/slabd-other-", open_b, &opened) == 0);
-	CHECK(region_sweep("/slabd-other-") == 0);
-	CHECK(region_sweep(scratch.prefix) == 1);
+	CHECK(region_each(scratch.prefix, remove_stale, &removed) == 1);
+	CHECK(removed == 1);
 	CHECK(region_unlink_stale(scratch_name("a")) == -ENOENT);
 	return 0;
 }
@@ -307,7 +314,7 @@ visit_and_sweep(void)
 Test(store, regions_are_visited_and_swept)
 {
 	daemon_run(create_two);
-	daemon_run(visit_and_sweep);
+	daemon_run(visit_and_remove);
 	cr_assert_eq(manager.n, 1);
 	cr_assert_str_eq(manager.kept[0].name, scratch_name("b") + 1);
 }
