@@ -1,35 +1,37 @@
 /*
  * Fuzzes the protocol, with state: the input is a program for up to three
- * clients that connect, say anything, use the refs they were given, hang up and
- * come back, all against the real daemon in this process. After each input the
- * books must balance, and once everybody is gone every slot must be free.
+ * clients that connect, say anything, use the refs they were given, repeat
+ * themselves, hang up and come back, as new ones or to resume a session, all
+ * against the real daemon in this process. After each input the books must
+ * balance, and once everybody is gone every slot must be free.
  *
  * An instruction is one byte: bits 6-7 choose the client, the others what it
  * does, in the order of `instructions`; operands are the bytes behind it. Refs
- * are named by their place among those seen in replies, so that a kept input
- * still means the same when versions begin elsewhere.
+ * and sessions are named by their place among those seen in replies, so that a
+ * kept input still means the same when versions begin elsewhere.
  */
 #include "config.h"
 
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/client.h"
-#include "daemon/daemon.h"
 #include "daemon/event.h"
+#include "daemon/headroom.h"
 #include "daemon/peer.h"
 #include "daemon/pool.h"
+#include "host.h"
+#include "input.h"
 #include "replay.h"
 #include "wire.h"
 
-#define CLIENTS 3
-#define REFS	16
+#define CLIENTS	  3
+#define REFS	  16
+#define SESSIONS  4
+#define READ_ONCE 8 /* messages */
+#define FLAGS_AT  2 /* in a message; the low byte */
 
 static const char config_text[] =
     "{ 'socket': '%s/s', 'handshake_seconds': 3600,"
@@ -41,19 +43,34 @@ static const char config_text[] =
     "    'min_segments': 1, 'max_segments': 2, 'reserve': 2,"
     "    'max_clients': 8, 'orphan_seconds': 0 } ] }";
 
+/* What one who resumes a session must know. */
+struct session {
+	uint64_t id, token;
+};
+
+/* The last message of each client, to be said again. */
+struct said {
+	size_t len;
+	uint8_t bytes[512];
+};
+
 static struct daemon daemon_;
-static char dir[] = "/tmp/slabd-fuzz.XXXXXX";
 static int sockets[CLIENTS];
+static struct said said[CLIENTS];
 static uint64_t refs[REFS];
 static unsigned nrefs;
+static struct session sessions[SESSIONS];
+static unsigned nsessions;
+static uint32_t tag;
 
 /* What the kernel is made to say of whoever connects next. */
 static uid_t next_uid;
 static bool next_lives; /* beyond its connection: a case for quarantine */
 
 /* Linked with --wrap: asking the kernel takes longer than all the rest. */
-int __wrap_peer_of(struct peer *, int);
-bool __wrap_peer_alive(int);
+extern __typeof__(peer_of) __wrap_peer_of;
+extern __typeof__(peer_alive) __wrap_peer_alive;
+extern __typeof__(headroom) __wrap_headroom;
 
 int
 __wrap_peer_of(struct peer *peer, int socket)
@@ -72,39 +89,11 @@ __wrap_peer_alive(int pidfd)
 	return pidfd >= 0;
 }
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint8_t
-next(struct input *in)
+uint64_t
+__wrap_headroom(int fd)
 {
-	if (in->left == 0)
-		return 0;
-	in->left--;
-	return *in->data++;
-}
-
-static void
-must(bool ok, const char *what)
-{
-	if (ok)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
-
-static void
-remove_dir(void)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "%s/c", dir);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/s.lock", dir);
-	unlink(path);
-	rmdir(dir);
+	(void)fd;
+	return UINT64_MAX;
 }
 
 static void
@@ -114,46 +103,16 @@ end_daemon(void)
 
 	while ((c = TAILQ_FIRST(&daemon_.clients)) != NULL)
 		client_end(c, true);
-	daemon_free(&daemon_);
-	remove_dir();
-}
-
-/* Nobody comes by name, and so nothing is left behind, whatever happens. */
-static void
-drop_names(void)
-{
-	struct pool *p;
-
-	TAILQ_FOREACH (p, &daemon_.pools, entry) {
-		region_unlink(&p->region);
-		region_unlink(&p->ledger_region);
-	}
-	unlink(daemon_.instance.socket_path);
+	host_end(&daemon_);
 }
 
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	struct daemon_options options = {0};
-	static char path[64];
-	char text[sizeof(config_text) + 64];
-	int fd, len;
-
 	(void)argc;
 	(void)argv;
-	must(mkdtemp(dir) != NULL, "mkdtemp");
-	snprintf(path, sizeof(path), "%s/c", dir);
-	len = snprintf(text, sizeof(text), config_text, dir);
-	for (int i = 0; i < len; i++)
-		text[i] = text[i] == '\'' ? '"' : text[i];
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	must(fd >= 0 && write(fd, text, (size_t)len) == len, "config");
-	close(fd);
-	options.config_path = path;
-	daemon_start(&daemon_, &options);
-	while (daemon_.listener == NULL)
-		loop_poll(daemon_.loop);
-	drop_names();
+	host_begin(&daemon_, config_text);
+	host_drop_names(&daemon_);
 	atexit(end_daemon);
 	for (int i = 0; i < CLIENTS; i++)
 		sockets[i] = -1;
@@ -164,6 +123,18 @@ static void
 remember(uint64_t ref)
 {
 	refs[nrefs++ % REFS] = ref;
+}
+
+static void
+learn_session(struct wire_reader *r)
+{
+	struct session *s = &sessions[nsessions++ % SESSIONS];
+
+	wire_get_u32(r);
+	wire_get_u32(r);
+	wire_get_u64(r);
+	s->id = wire_get_u64(r);
+	s->token = wire_get_u64(r);
 }
 
 /* What a client learns from one message. */
@@ -177,6 +148,9 @@ learn(const uint8_t *bytes, size_t len)
 	if (h.status < 0)
 		return;
 	switch (h.type) {
+	case WIRE_HELLO | WIRE_REPLY:
+		learn_session(&r);
+		break;
 	case WIRE_ALLOC | WIRE_REPLY:
 		for (int i = 0; i < h.status; i++) {
 			remember(wire_get_u64(&r));
@@ -194,26 +168,26 @@ learn(const uint8_t *bytes, size_t len)
 	}
 }
 
+/* Others hear what came for them when they say something. */
 static void
 hear(int i)
 {
-	static uint8_t bytes[WIRE_MESSAGE_MAX + 1];
-	ssize_t len;
+	static uint8_t bytes[READ_ONCE][WIRE_MESSAGE_MAX + 1];
+	struct mmsghdr messages[READ_ONCE] = {0};
+	struct iovec io[READ_ONCE];
+	int n;
 
-	while (sockets[i] >= 0) {
-		len = recv(sockets[i], bytes, sizeof(bytes), MSG_DONTWAIT);
-		if (len <= 0)
-			return;
-		learn(bytes, (size_t)len);
+	for (int k = 0; k < READ_ONCE; k++) {
+		io[k] = (struct iovec){bytes[k], sizeof(bytes[k])};
+		messages[k].msg_hdr.msg_iov = &io[k];
+		messages[k].msg_hdr.msg_iovlen = 1;
 	}
-}
-
-static void
-run(void)
-{
-	loop_poll(daemon_.loop);
-	for (int i = 0; i < CLIENTS; i++)
-		hear(i);
+	do {
+		n = recvmmsg(
+		    sockets[i], messages, READ_ONCE, MSG_DONTWAIT, NULL);
+		for (int k = 0; k < n && messages[k].msg_len > 0; k++)
+			learn(bytes[k], messages[k].msg_len);
+	} while (n == READ_ONCE && messages[n - 1].msg_len > 0);
 }
 
 static void
@@ -226,24 +200,40 @@ hang_up(int i)
 }
 
 static void
+send_bytes(int i, const void *bytes, size_t len)
+{
+	if (sockets[i] < 0)
+		return;
+	send(sockets[i], bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	loop_poll(daemon_.loop);
+	hear(i);
+}
+
+static void
 say(int i, const struct wire_writer *w)
 {
-	if (sockets[i] >= 0)
-		send(sockets[i], w->buf, w->len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	run();
+	struct said *s = &said[i];
+
+	s->len = w->len <= sizeof(s->bytes) ? w->len : 0;
+	memcpy(s->bytes, w->buf, s->len);
+	send_bytes(i, w->buf, w->len);
 }
 
 static void
 start(struct wire_writer *w, struct input *in, enum wire_type type)
 {
 	static uint8_t bytes[WIRE_MESSAGE_MAX];
-	static uint32_t tag;
+	static const uint16_t flags[] = {
+	    0, 0, 0, 0, 0, WIRE_AGAIN, WIRE_WAIT | WIRE_AGAIN, WIRE_WAIT};
 	uint8_t how = next(in);
 	struct wire_header h = {.type = (uint16_t)type,
-	    .flags = how >> 6 == 3 ? WIRE_WAIT : 0,
+	    .flags = flags[how >> 5],
 	    .tag = how >> 4 == 0 ? 0 : ++tag,
 	    .attachment = how & 0xf};
 
+	/* The tag of one before it, perhaps of another type. */
+	if (h.flags & WIRE_AGAIN && how & 0x10)
+		h.tag = --tag;
 	wire_begin(w, bytes, sizeof(bytes), &h);
 }
 
@@ -260,6 +250,7 @@ pick(struct input *in)
 static void
 do_connect(int i, struct input *in)
 {
+	const struct session *s;
 	struct wire_writer w;
 	int pair[2];
 	uint8_t how;
@@ -279,8 +270,10 @@ do_connect(int i, struct input *in)
 	wire_put_u32(&w, WIRE_MAGIC);
 	wire_put_u16(&w, 1);
 	wire_put_u16(&w, 1);
-	for (int k = 0; k < 3; k++)
-		wire_put_u64(&w, 0);
+	wire_put_u64(&w, 0);
+	s = how & 0x80 ? &sessions[how >> 5 & 3] : &(struct session){0, 0};
+	wire_put_u64(&w, s->id);
+	wire_put_u64(&w, s->token);
 	wire_put_string(&w, "fuzz", 4);
 	say(i, &w);
 }
@@ -363,8 +356,8 @@ static void
 do_ref(int i, struct input *in)
 {
 	static const enum wire_type types[] = {WIRE_FREE, WIRE_SEND, WIRE_SHARE,
-	    WIRE_RECEIVE, WIRE_RECALL, WIRE_RECEIVE};
-	enum wire_type type = types[next(in) % 6];
+	    WIRE_RECEIVE, WIRE_RECALL, WIRE_RECEIVE, WIRE_HELD};
+	enum wire_type type = types[next(in) % 7];
 	struct wire_writer w;
 
 	start(&w, in, type);
@@ -386,9 +379,31 @@ do_free_many(int i, struct input *in)
 	say(i, &w);
 }
 
+/* First of all, for who has resumed a session. */
+static void
+do_resume(int i, struct input *in)
+{
+	struct wire_writer w;
+
+	start(&w, in, WIRE_RESUME);
+	say(i, &w);
+}
+
+/* The last message once more, as by who got no answer. */
+static void
+do_again(int i, struct input *in)
+{
+	struct said *s = &said[i];
+
+	if (s->len < WIRE_HEADER_BYTES)
+		return;
+	s->bytes[FLAGS_AT] |= next(in) & 1 ? WIRE_AGAIN : 0;
+	send_bytes(i, s->bytes, s->len);
+}
+
 static void (*const instructions[])(int, struct input *) = {do_connect,
     do_hang_up, do_raw, do_any, do_empty, do_pool, do_number, do_ref,
-    do_free_many};
+    do_free_many, do_resume, do_again};
 
 static void
 audit(void)
@@ -416,8 +431,11 @@ clear(void)
 		must(p->count[SLOT_FREE] == p->slots, "a slot is lost");
 		must(p->clients == 0 && p->owed == 0, "a client is left");
 	}
-	nrefs = 0;
+	nrefs = nsessions = tag = 0;
 	memset(refs, 0, sizeof(refs));
+	memset(sessions, 0, sizeof(sessions));
+	for (int i = 0; i < CLIENTS; i++)
+		said[i].len = 0;
 }
 
 int
