@@ -60,6 +60,9 @@ find_ledger(struct pool *p)
 
 	if (err != 0)
 		return err;
+	/* Its maker was killed before there was anything in it. */
+	if (r->bytes < LEDGER_PAGE)
+		return -ESTALE;
 	mem = mmap(NULL, r->bytes, PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_NORESERVE, r->fd, 0);
 	if (mem == MAP_FAILED)
