@@ -41,6 +41,8 @@ pass_both_ways(unsigned inside, unsigned outside)
 	cr_assert_eq(puppet_end(&in), 0);
 	cr_assert_eq(puppet_end(&out), 0);
 	cr_assert_eq(figures("p").free, 64);
+	/* Its queue is short, and the daemon waits while it is full. */
+	cr_assert_eq(manager_run(&manager), 0);
 }
 
 /* Nobody has any shared memory by name, not even the daemon. */
@@ -132,23 +134,38 @@ Test(container, client_made_of_bytes)
 	cr_assert_eq(figures("p").free, 64);
 }
 
+/* Holds slots, and hands some over, across a restart. */
+static void
+outlive(struct puppet *in)
+{
+	struct puppet out = {0};
+
+	begin();
+	start_puppet(in);
+	start_puppet(&out);
+	cr_assert_eq(puppet_take(in, 20), 20);
+	restart();
+	pass(in, &out, 1);
+	pass(&out, in, 2);
+	cr_assert_eq(puppet_free(in), 20);
+	cr_assert_eq(puppet_end(in), 0);
+	cr_assert_eq(puppet_end(&out), 0);
+	cr_assert_eq(figures("p").free, 64);
+}
+
 /* Where the directory is mounted the next daemon's socket is found in it. */
 Test(container, client_resumes)
 {
-	struct puppet in = {.contained = true}, out = {0};
-
 	prepare_world(POOLS(POOL("p", SEALED)));
-	begin();
-	start_puppet(&in);
-	start_puppet(&out);
-	cr_assert_eq(puppet_take(&in, 20), 20);
-	restart();
-	pass(&in, &out, 1);
-	pass(&out, &in, 2);
-	cr_assert_eq(puppet_free(&in), 20);
-	cr_assert_eq(puppet_end(&in), 0);
-	cr_assert_eq(puppet_end(&out), 0);
-	cr_assert_eq(figures("p").free, 64);
+	outlive(&(struct puppet){.contained = true});
+}
+
+/* Where the socket alone is, it is the manager's, and stays. */
+Test(container, socket_alone_is_mounted)
+{
+	prepare_world(POOLS(POOL("p", SEALED)));
+	cr_assert_eq(manager_listen(&manager), 0);
+	outlive(&(struct puppet){.contained = true, .file = true});
 }
 
 Test(container, client_dies_meanwhile)
@@ -163,26 +180,6 @@ Test(container, client_dies_meanwhile)
 	puppet_kill(&in);
 	begin();
 	await_all_free("p");
-}
-
-/* Where the socket alone is, it is the manager's, and stays. */
-Test(container, socket_alone_is_mounted)
-{
-	struct puppet in = {.contained = true, .file = true}, out = {0};
-
-	prepare_world(POOLS(POOL("p", SEALED)));
-	cr_assert_eq(manager_listen(&manager), 0);
-	begin();
-	start_puppet(&in);
-	start_puppet(&out);
-	cr_assert_eq(puppet_take(&in, 20), 20);
-	restart();
-	pass(&in, &out, 1);
-	pass(&out, &in, 2);
-	cr_assert_eq(puppet_free(&in), 20);
-	cr_assert_eq(puppet_end(&in), 0);
-	cr_assert_eq(puppet_end(&out), 0);
-	cr_assert_eq(figures("p").free, 64);
 }
 
 TestSuite(pids, .timeout = 60, .fini = finish_all);

@@ -377,7 +377,8 @@ Test(orphans, quarantine_ends_with_exit)
 }
 
 /* A forked child has the socket open: the process that connected counts. */
-Test(orphans, fork_keeps_the_socket)
+static void
+end_but_for_a_child(void)
 {
 	struct victim v = {.hold = 7, .fork = true};
 	struct raw_stats s;
@@ -390,6 +391,21 @@ Test(orphans, fork_keeps_the_socket)
 	STATS_UNTIL(&watcher, "p", s, s.free == 16);
 	cr_assert_eq(s.clients, 0);
 	close(control);
+}
+
+Test(orphans, fork_keeps_the_socket)
+{
+	end_but_for_a_child();
+}
+
+/* By descriptors that were another's, who lives. */
+Test(orphans, fork_after_another_left)
+{
+	struct raw other;
+
+	login(&other, "other");
+	logout(&other);
+	end_but_for_a_child();
 }
 
 /* Stopped is not dead, however long the others look. */

@@ -36,23 +36,6 @@ finish_group(void)
 
 TestSuite(exhaustion, .timeout = 60, .fini = finish_group);
 
-/* The helper is the daemon's only child. */
-static pid_t
-helper_pid(void)
-{
-	char path[64], text[32] = "";
-	ssize_t n = -1;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children",
-	    (int)server.pid, (int)server.pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0)
-		n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	return n > 0 ? (pid_t)atoi(text) : -1;
-}
-
 static bool
 put(const char *file, long long number)
 {
@@ -102,7 +85,7 @@ limit_helper(const char *controller, const char *file, long long limit)
 		return false;
 	}
 	start_janitor();
-	return put(file, limit) && put("cgroup.procs", helper_pid());
+	return put(file, limit) && put("cgroup.procs", server_helper(&server));
 }
 
 /* Seconds of a processor that the daemon has used. */
@@ -178,37 +161,54 @@ alloc_until_refused(struct raw *r, uint32_t at, unsigned *n)
 	return got;
 }
 
-/* Lifts what was too small, after which the pool grows as ever. */
+/* With what was too small lifted the pool grows as ever. */
 static void
-lift(struct raw *r, uint32_t at, const char *file, long long limit)
+expect_growth(struct raw *r, uint32_t at)
 {
 	unsigned n;
 
-	cr_assert(put(file, limit));
 	alloc_until_refused(r, at, &n);
 	cr_assert_eq(stats_of(r, "p").used, 32);
 	cr_assert_eq(raw_audit(r), 0);
 }
 
+static struct rlimit processes;
+
+/* The helper can start nobody. A user's limit does not bind root. */
+static bool
+forbid_processes(void)
+{
+	struct rlimit none = {0};
+
+	if (geteuid() == 0)
+		return limit_helper("pids", "pids.max", 1);
+	cr_assert_eq(
+	    prlimit(server_helper(&server), RLIMIT_NPROC, NULL, &processes), 0);
+	none.rlim_max = processes.rlim_max;
+	return prlimit(server_helper(&server), RLIMIT_NPROC, &none, NULL) == 0;
+}
+
+static void
+allow_processes(void)
+{
+	if (geteuid() == 0)
+		cr_assert(put("pids.max", 100));
+	else
+		cr_assert_eq(prlimit(server_helper(&server), RLIMIT_NPROC,
+				 &processes, NULL),
+		    0);
+}
+
 Test(exhaustion, processes)
 {
-	struct rlimit none = {0, RLIM_INFINITY}, was;
 	struct raw r;
 	uint32_t at;
 	unsigned n;
 	int status;
 
 	serve(POOL);
-	/* A user's limit does not bind root, a group's does. */
-	if (geteuid() != 0) {
-		cr_assert_eq(
-		    prlimit(helper_pid(), RLIMIT_NPROC, NULL, &was), 0);
-		none.rlim_max = was.rlim_max;
-		cr_assert_eq(
-		    prlimit(helper_pid(), RLIMIT_NPROC, &none, NULL), 0);
-	} else if (!limit_helper("pids", "pids.max", 1)) {
+	if (!forbid_processes())
 		cr_skip_test("there is no control group for processes");
-	}
 	login(&r, "client");
 	at = attach(&r, "p");
 	status = alloc_until_refused(&r, at, &n);
@@ -217,8 +217,28 @@ Test(exhaustion, processes)
 		      status == -ENOMEM || status == -EAGAIN,
 	    "%d", status);
 	cr_assert_eq(raw_audit(&r), 0);
-	if (geteuid() == 0)
-		lift(&r, at, "pids.max", 100);
+	allow_processes();
+	expect_growth(&r, at);
+}
+
+/* Who waits for growth that failed gets it once there is enough again. */
+Test(exhaustion, growth_is_tried_again_for_who_waits)
+{
+	uint64_t refs[32];
+	uint32_t at, tag;
+	struct raw r;
+
+	serve(POOL);
+	if (!forbid_processes())
+		cr_skip_test("there is no control group for processes");
+	login(&r, "client");
+	at = attach(&r, "p");
+	tag = raw_post_alloc(&r, at, 32);
+	while (!server_logged(&server, "cannot attach a segment"))
+		cr_assert_eq(raw_ping(&r), 0);
+	allow_processes();
+	cr_assert_eq(raw_wait_alloc(&r, tag, refs), 32);
+	cr_assert_eq(raw_audit(&r), 0);
 }
 
 /* The limit is met in the midst of a segment, by a process made for that. */
@@ -240,5 +260,6 @@ Test(exhaustion, memory_of_a_group)
 	cr_assert_lt(n, 32);
 	cr_assert(status == -ENOSPC || status == -ENOMEM, "%d", status);
 	cr_assert_eq(raw_audit(&r), 0);
-	lift(&r, at, "memory.limit_in_bytes", 1LL << 30);
+	cr_assert(put("memory.limit_in_bytes", 1LL << 30));
+	expect_growth(&r, at);
 }

@@ -1102,6 +1102,23 @@ Test(lanes, revoked_orphans)
 	logout(&c);
 }
 
+/* Where there are to be no orphans, what was sent ends with its sender. */
+Test(lanes, revoked_without_orphans)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t sent;
+
+	begin("\"pools\": [{\"name\": \"p\", \"slot_size\": 64, "
+	      "\"slots_per_segment\": 64, \"max_segments\": 1, "
+	      "\"orphan_seconds\": 0}]",
+	    2);
+	sent = give(a, one(a));
+	cr_assert_eq(raw_detach(&a->r, a->at), 0);
+	cr_assert_eq(look().in_flight, 0);
+	cr_assert_eq(raw_lane_receive(&b->l, sent), -ESTALE);
+	cr_assert_not(claim_stands(b->l.claims, sent));
+}
+
 /*
  * An orphan was received in time, and then somebody else made its claim look as
  * if it were still open.
@@ -1329,6 +1346,32 @@ Test(lanes, lying_counts)
 }
 
 /* A grant that is used without being taken from the ring is used. */
+/* What a ring says while no daemon lives is nothing: the copy is what counts. */
+Test(lanes, grants_shown_again)
+{
+	struct party *a = &peer[0];
+	uint64_t head, tail, mask, refs[64];
+	_Atomic uint64_t *ring;
+
+	begin(POOL(64, 1, ""), 1);
+	one(a);
+	ring = a->l.lane.grants;
+	mask = a->l.lane.geometry.grants - 1;
+	head = load_acquire(&a->l.lane.header->grant_head);
+	tail = load_acquire(&a->l.lane.header->grant_tail);
+	cr_assert_gt(tail, head);
+	cr_assert_eq(server_kill(&server), 0);
+	for (uint64_t i = head; i != tail; i++) {
+		refs[i - head] = load_relaxed(&ring[i & mask]);
+		store_relaxed(&ring[i & mask], 0);
+	}
+	store_relaxed(&a->l.lane.header->grant_tail, head);
+	cr_assert_eq(server_start(&server), 0);
+	cr_assert_geq(load_acquire(&a->l.lane.header->grant_tail), tail);
+	for (uint64_t i = head; i != tail; i++)
+		cr_assert_eq(load_relaxed(&ring[i & mask]), refs[i - head]);
+}
+
 Test(lanes, grants_not_taken)
 {
 	struct party *a = &peer[0];

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -291,6 +292,32 @@ TEST_BOTH(a_scope_frees_and_keeps_errno)
 		number = NULL;
 	}
 	cr_assert_eq(slabd_receive(p, ref, &slot), 0, "not freed");
+	slabd_close(s);
+}
+
+/* Looks for a byte of the parent's slots. */
+static int
+look_at_slots(int control, void *region)
+{
+	unsigned char there;
+
+	(void)control;
+	CHECK(mincore(region, 1, &there) < 0 && errno == ENOMEM);
+	return 0;
+}
+
+TEST_BOTH(in_a_forked_child_slots_are_not_mapped)
+{
+	struct slabd *s = open_daemon();
+	struct slabd_pool *p = attach(s, "few", 0);
+	unsigned char there;
+	void *region;
+	int control;
+
+	cr_assert_eq(slabd_pool_region(p, &region, NULL), 0);
+	cr_assert_eq(mincore(region, 1, &there), 0);
+	cr_assert_eq(reap(spawn(look_at_slots, region, &control)), 0);
+	close(control);
 	slabd_close(s);
 }
 

@@ -57,8 +57,7 @@ Test(lifecycle, somebody_attached)
 	serve(POOLS(POOL("kept", "") ", " POOL("unused", "")));
 	login(&r, "client");
 	attach(&r, "kept");
-	kill(server.pid, SIGTERM);
-	cr_assert_eq(server_wait(&server), 0);
+	cr_assert_eq(server_end(&server, SIGTERM), 0);
 	cr_assert_eq(server_names(&server), OBJECTS);
 	cr_assert(server_logged(&server, "kept: clients attached: 1"));
 	cr_assert_neq(access(server.socket, F_OK), 0);
@@ -123,8 +122,7 @@ Test(lifecycle, after_a_kill)
 	serve(POOLS(POOL("a", "")));
 	login(&r, "client");
 	attach(&r, "a");
-	kill(server.pid, SIGKILL);
-	cr_assert_eq(server_wait(&server), 128 + SIGKILL);
+	cr_assert_eq(server_kill(&server), 0);
 	cr_assert_eq(server_names(&server), OBJECTS);
 	raw_close(&r);
 	cr_assert_eq(server_start(&server), 0);
@@ -286,6 +284,27 @@ take_all(struct raw *r, uint32_t at, uint64_t *refs, unsigned most)
 	return n;
 }
 
+/* A client that has all `n` slots of pool "a"; its attachment. */
+static uint32_t
+take_all_of(const char *text, struct raw *r, uint64_t *refs, unsigned n)
+{
+	uint32_t at;
+
+	serve(text);
+	login(r, "client");
+	at = attach(r, "a");
+	cr_assert_eq(take_all(r, at, refs, n), n);
+	return at;
+}
+
+/* The helper takes memory away by and by. */
+static void
+await_bytes(struct raw *r, const char *pool, long long most)
+{
+	while (server_region_bytes(&server, pool) > most)
+		cr_assert_eq(raw_audit(r), 0);
+}
+
 Test(lifecycle, grows_on_demand)
 {
 	uint64_t refs[64];
@@ -319,7 +338,24 @@ Test(lifecycle, starts_with_nothing)
 	alloc_one(&r, at);
 }
 
-/* All memory above the minimum goes back, and not at once. */
+/* A load that swings makes nothing come and go. */
+Test(lifecycle, does_not_shrink_at_once)
+{
+	uint64_t refs[40];
+	struct raw r;
+	uint32_t at;
+
+	at = take_all_of("\"shrink_seconds\": 3600, " POOLS(
+			     POOL("a", ", \"max_segments\": 5")),
+	    &r, refs, 40);
+	for (int i = 0; i < 100; i++) {
+		cr_assert_eq(raw_free(&r, at, refs, 40), 40);
+		cr_assert_eq(stats_of(&r, "a").segments_attached, 5);
+		cr_assert_eq(raw_alloc(&r, at, 40, refs), 40);
+	}
+}
+
+/* All memory above the minimum goes back. */
 Test(lifecycle, shrinks)
 {
 	uint64_t refs[40];
@@ -327,22 +363,13 @@ Test(lifecycle, shrinks)
 	struct raw r;
 	uint32_t at;
 
-	serve("\"shrink_seconds\": 1, " POOLS(
-	    POOL("a", ", \"max_segments\": 5")));
-	login(&r, "client");
-	at = attach(&r, "a");
-	cr_assert_eq(take_all(&r, at, refs, 40), 40);
-	/* A load that swings makes nothing come and go. */
-	for (int i = 0; i < 100; i++) {
-		cr_assert_eq(raw_free(&r, at, refs, 40), 40);
-		cr_assert_eq(stats_of(&r, "a").segments_attached, 5);
-		cr_assert_eq(raw_alloc(&r, at, 40, refs), 40);
-	}
+	at = take_all_of(
+	    "\"shrink_seconds\": 1, " POOLS(POOL("a", ", \"max_segments\": 5")),
+	    &r, refs, 40);
 	cr_assert_eq(raw_free(&r, at, refs, 40), 40);
 	STATS_UNTIL(&r, "a", s, s.segments_attached == 1);
 	cr_assert_eq(s.slots, 8);
-	while (server_region_bytes(&server, "a") != SEGMENT)
-		cr_assert_eq(raw_audit(&r), 0);
+	await_bytes(&r, "a", SEGMENT);
 	/* Versions outlive the memory. */
 	cr_assert_eq(raw_free(&r, at, &refs[39], 1), -EALREADY);
 	cr_assert_eq(take_all(&r, at, refs, 40), 40);
@@ -357,11 +384,9 @@ Test(lifecycle, shrinks_when_others_have_room)
 	struct raw r;
 	uint32_t at;
 
-	serve("\"shrink_seconds\": 0, " POOLS(
-	    POOL("a", ", \"max_segments\": 2")));
-	login(&r, "client");
-	at = attach(&r, "a");
-	cr_assert_eq(take_all(&r, at, refs, 16), 16);
+	at = take_all_of(
+	    "\"shrink_seconds\": 0, " POOLS(POOL("a", ", \"max_segments\": 2")),
+	    &r, refs, 16);
 	for (int i = 0; i < 16; i++)
 		if (ref_slot(refs[i]) < 8)
 			low[nlow++] = refs[i];
@@ -382,18 +407,15 @@ Test(lifecycle, trim)
 	struct raw r;
 	uint32_t at;
 
-	serve("\"shrink_seconds\": 3600, " POOLS(
-	    POOL("a", ", \"max_segments\": 5")));
-	login(&r, "client");
-	at = attach(&r, "a");
-	cr_assert_eq(take_all(&r, at, refs, 40), 40);
+	at = take_all_of("\"shrink_seconds\": 3600, " POOLS(
+			     POOL("a", ", \"max_segments\": 5")),
+	    &r, refs, 40);
 	cr_assert_eq(raw_call(&r, WIRE_TRIM, 0, 0, name, len, NULL), 0);
 	cr_assert_eq(raw_free(&r, at, refs, 40), 40);
 	cr_assert_eq(stats_of(&r, "a").segments_attached, 5);
 	cr_assert_eq(raw_call(&r, WIRE_TRIM, 0, 0, name, len, NULL), 4);
 	cr_assert_eq(stats_of(&r, "a").slots, 8);
-	while (server_region_bytes(&server, "a") != SEGMENT)
-		cr_assert_eq(raw_audit(&r), 0);
+	await_bytes(&r, "a", SEGMENT);
 }
 
 /* A slot held in the last segment keeps that one, and only that one. */
@@ -420,8 +442,7 @@ Test(lifecycle, a_held_slot_keeps_its_segment)
 			cr_assert_eq(raw_free(&r, p.number, &refs[i], 1), 1);
 	strcpy(mem + 39 * p.slot_size, "still here");
 	cr_assert_eq(raw_call(&r, WIRE_TRIM, 0, 0, name, len, NULL), 4);
-	while (server_region_bytes(&server, "a") != SEGMENT)
-		cr_assert_eq(raw_audit(&r), 0);
+	await_bytes(&r, "a", SEGMENT);
 	cr_assert_str_eq(mem + 39 * p.slot_size, "still here");
 	cr_assert_eq(raw_free(&r, p.number, &last, 1), 1);
 }
@@ -455,8 +476,7 @@ Test(lifecycle, segments_that_share_a_page)
 				cr_assert_eq(
 				    raw_free(&r, p.number, &refs[i], 1), 1);
 		cr_assert_eq(raw_call(&r, WIRE_TRIM, 0, 0, name, len, NULL), 2);
-		while (server_region_bytes(&server, "odd") > 2 * 4096)
-			cr_assert_eq(raw_audit(&r), 0);
+		await_bytes(&r, "odd", 2 * 4096);
 		for (int i = 0; i < 1024; i++)
 			cr_assert_eq(mem[3 * 1024 + i], 'x');
 		cr_assert_eq(raw_free(&r, p.number, &kept, 1), 1);

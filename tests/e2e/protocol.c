@@ -316,6 +316,32 @@ Test(protocol, hello_labels)
 	cr_assert_eq(label_of("\200", 1), -EINVAL);
 }
 
+/* A session is its process's, whoever else knows the token. */
+static int
+steal_session(int control, void *arg)
+{
+	const struct raw *owner = arg;
+	struct raw thief;
+
+	(void)control;
+	if (raw_connect(&thief, server.socket) != 0)
+		return 1;
+	thief.session = owner->session;
+	thief.token = owner->token;
+	if (raw_hello(&thief, "thief") != 0)
+		return 2;
+	return thief.session == owner->session ? 3 : 0;
+}
+
+Test(protocol, hello_of_another_process)
+{
+	int control;
+
+	cr_assert_eq(reap(spawn(steal_session, &offender, &control)), 0);
+	close(control);
+	cr_assert_eq(raw_ping(&offender), 0);
+}
+
 Test(protocol, hello_twice)
 {
 	cr_assert_eq(raw_hello(&offender, "again"), -EPROTO);

@@ -695,6 +695,28 @@ raw_free(struct raw *r, uint32_t attachment, const uint64_t *refs, size_t n)
 	return body_call(r, WIRE_FREE, attachment, &b, NULL);
 }
 
+/* A body of one ref, and of a ref and a number. */
+static int
+call_ref(struct raw *r, unsigned type, uint32_t attachment, uint64_t ref,
+    struct raw_message *m)
+{
+	struct body b;
+
+	wire_put_u64(body_begin(&b), ref);
+	return body_call(r, type, attachment, &b, m);
+}
+
+static int
+call_counted(struct raw *r, unsigned type, uint32_t attachment, uint64_t ref,
+    uint32_t n, struct raw_message *m)
+{
+	struct body b;
+
+	wire_put_u64(body_begin(&b), ref);
+	wire_put_u32(&b.out, n);
+	return body_call(r, type, attachment, &b, m);
+}
+
 /* SEND and SHARE: the new ref is in the reply. */
 static int
 take_ref(int status, const struct raw_message *m, uint64_t *out)
@@ -712,11 +734,8 @@ int
 raw_send(struct raw *r, uint32_t attachment, uint64_t ref, uint64_t *out)
 {
 	struct raw_message m;
-	struct body b;
-	int status;
+	int status = call_ref(r, WIRE_SEND, attachment, ref, &m);
 
-	wire_put_u64(body_begin(&b), ref);
-	status = body_call(r, WIRE_SEND, attachment, &b, &m);
 	return take_ref(status, &m, out);
 }
 
@@ -725,12 +744,8 @@ raw_share(
     struct raw *r, uint32_t attachment, uint64_t ref, uint32_t n, uint64_t *out)
 {
 	struct raw_message m;
-	struct body b;
-	int status;
+	int status = call_counted(r, WIRE_SHARE, attachment, ref, n, &m);
 
-	wire_put_u64(body_begin(&b), ref);
-	wire_put_u32(&b.out, n);
-	status = body_call(r, WIRE_SHARE, attachment, &b, &m);
 	return take_ref(status, &m, out);
 }
 
@@ -739,11 +754,8 @@ raw_receive(struct raw *r, uint32_t attachment, uint64_t ref)
 {
 	struct raw_message m;
 	struct wire_reader in;
-	struct body b;
-	int status;
+	int status = call_ref(r, WIRE_RECEIVE, attachment, ref, &m);
 
-	wire_put_u64(body_begin(&b), ref);
-	status = body_call(r, WIRE_RECEIVE, attachment, &b, &m);
 	if (status != 0)
 		return status;
 	in = body_of(&m);
@@ -753,20 +765,13 @@ raw_receive(struct raw *r, uint32_t attachment, uint64_t ref)
 int
 raw_recall(struct raw *r, uint32_t attachment, uint64_t ref, uint32_t n)
 {
-	struct body b;
-
-	wire_put_u64(body_begin(&b), ref);
-	wire_put_u32(&b.out, n);
-	return body_call(r, WIRE_RECALL, attachment, &b, NULL);
+	return call_counted(r, WIRE_RECALL, attachment, ref, n, NULL);
 }
 
 int
 raw_held(struct raw *r, uint32_t attachment, uint64_t ref)
 {
-	struct body b;
-
-	wire_put_u64(body_begin(&b), ref);
-	return body_call(r, WIRE_HELD, attachment, &b, NULL);
+	return call_ref(r, WIRE_HELD, attachment, ref, NULL);
 }
 
 int

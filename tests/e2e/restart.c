@@ -5,15 +5,19 @@
 #include "config.h"
 
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/sockios.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
+#include "claim.h"
 #include "e2e.h"
 #include "lane.h"
 #include "ledger.h"
-#include "magazine.h"
 
 #define ONE_POOL(more)                                        \
 	"\"pools\": [{\"name\": \"p\", \"slot_size\": 4096, " \
@@ -67,6 +71,29 @@ lane_of(struct raw *r, struct raw_lane *l)
 	cr_assert_not_null(l->lane.header);
 }
 
+/* A client with so many slots, by messages; its attachment. */
+static uint32_t
+begin(struct raw *r, uint32_t n, uint64_t *refs)
+{
+	uint32_t at;
+
+	serve(ONE_POOL(""));
+	login(r, "a");
+	at = attach(r, "p");
+	cr_assert_eq(raw_alloc(r, at, n, refs), (int)n);
+	return at;
+}
+
+/* The same with a lane. */
+static void
+begin_lane(struct raw *r, struct raw_lane *l, uint32_t n, uint64_t *refs)
+{
+	serve(ONE_POOL(""));
+	login(r, "a");
+	lane_of(r, l);
+	cr_assert_eq(raw_alloc(r, l->pool.number, n, refs), (int)n);
+}
+
 Test(restart, slots_by_message)
 {
 	uint64_t held[10], sent, shared, refs[64];
@@ -74,10 +101,7 @@ Test(restart, slots_by_message)
 	uint32_t at;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	at = attach(&r, "p");
-	cr_assert_eq(raw_alloc(&r, at, 10, held), 10);
+	at = begin(&r, 10, held);
 	cr_assert_eq(raw_send(&r, at, held[8], &sent), 0);
 	cr_assert_eq(raw_share(&r, at, held[9], 3, &shared), 0);
 	cr_assert_eq(raw_receive(&r, at, shared), 0);
@@ -108,12 +132,8 @@ Test(restart, after_a_stop)
 	uint32_t at;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	at = attach(&r, "p");
-	ref = alloc_one(&r, at);
-	kill(server.pid, SIGTERM);
-	cr_assert_eq(server_wait(&server), 0);
+	at = begin(&r, 1, &ref);
+	cr_assert_eq(server_end(&server, SIGTERM), 0);
 	bring_back();
 	come_back(&r);
 	cr_assert_eq(raw_resume(&r, at), 0);
@@ -122,58 +142,177 @@ Test(restart, after_a_stop)
 	cr_assert_eq(figures().free, 64);
 }
 
-/*
- * A record that waits for another's, when the daemon stops, waits for it still
- * when there is a successor.
- */
-static void
-waits_across(int signo)
+/* A client with a lane and 18 slots that sends one; for spawn(). */
+static int
+hold_some(int control, void *arg)
 {
-	struct raw_lane a, b;
-	struct raw ra, rb;
-	uint64_t ref, sent;
+	uint64_t refs[20];
+	struct raw_lane l;
+	struct raw r;
+	char c = 0;
 
-	serve(ONE_POOL(""));
-	login(&ra, "a");
-	lane_of(&ra, &a);
-	login(&rb, "b");
-	lane_of(&rb, &b);
-	ref = alloc_one(&ra, a.pool.number);
-	/* The claim alone: the record of it comes late. */
-	sent = ref_make(ref_slot(ref), false, ref_version(ref) + 1);
-	store_release(
-	    &b.claims[ref_slot(ref)], (sent & ~UINT64_C(0xffffff)) | 1);
-	cr_assert_eq(raw_lane_receive(&b, sent), 0);
-	/* It is read, and stays parked for 2 ms at least: tried until then. */
-	raw_post(&rb, WIRE_PING, 0, 0, NULL, 0);
-	raw_flush(&rb, b.pool.number);
-	kill(server.pid, signo);
-	cr_assert_neq(server_wait(&server), -ETIMEDOUT);
-	cr_assert(raw_lane_record(&a, LANE_SEND, ref, 0));
-	bring_back();
-	come_back(&ra);
-	cr_assert_eq(raw_resume_lane(&ra, &a), 0);
-	come_back(&rb);
-	cr_assert_eq(raw_resume_lane(&rb, &b), 0);
-	if (raw_held(&rb, b.pool.number, sent) == 1) {
-		cr_assert_eq(raw_lane_refused(&b), 0);
-		cr_assert(raw_lane_record(&b, LANE_FREE, sent, 0));
-	} else /* judged before the signal was seen: then it was told */
-		cr_assert_eq(raw_lane_refused(&b), sent);
-	raw_lane_close(&a);
-	raw_lane_close(&b);
-	logout(&ra);
-	logout(&rb);
+	(void)arg;
+	if (raw_open(&r, server.socket, "victim") != 0 ||
+	    raw_attach_lane(&r, "p", 0, &l) != 0 ||
+	    raw_alloc(&r, l.pool.number, 20, refs) != 20 ||
+	    !raw_lane_record(&l, LANE_FREE, refs[0], 0) ||
+	    raw_lane_send(&l, refs[1], &refs[1]) != 0)
+		return 1;
+	tell(control, &refs[1], sizeof(refs[1]));
+	hear(control, &c, 1);
+	return 0;
 }
 
+/* What it has sent is told. */
+static pid_t
+start_holder(int *control, uint64_t *sent)
+{
+	pid_t pid = spawn(hold_some, NULL, control);
+
+	cr_assert_eq(hear(*control, sent, sizeof(*sent)), 0);
+	return pid;
+}
+
+static void
+bury(pid_t pid, int control)
+{
+	kill(pid, SIGKILL);
+	cr_assert_eq(reap(pid), 128 + SIGKILL);
+	close(control);
+}
+
+/*
+ * A record that waits for another's, when the daemon ends, waits for it still
+ * when there is a successor. A sends, B receives, and of A there is only the
+ * claim as yet.
+ */
+struct hand_over {
+	struct raw ra, rb;
+	struct raw_lane a, b;
+	uint64_t ref, sent;
+};
+
+static void
+begin_hand_over(struct hand_over *h)
+{
+	begin_lane(&h->ra, &h->a, 1, &h->ref);
+	login(&h->rb, "b");
+	lane_of(&h->rb, &h->b);
+	h->sent = ref_make(ref_slot(h->ref), false, ref_version(h->ref) + 1);
+	claim_offer(h->b.claims, h->sent, 1);
+}
+
+static void
+end_hand_over(struct hand_over *h)
+{
+	cr_assert(raw_lane_record(&h->a, LANE_SEND, h->ref, 0));
+	bring_back();
+	come_back(&h->ra);
+	cr_assert_eq(raw_resume_lane(&h->ra, &h->a), 0);
+	come_back(&h->rb);
+	cr_assert_eq(raw_resume_lane(&h->rb, &h->b), 0);
+	if (raw_held(&h->rb, h->b.pool.number, h->sent) == 1) {
+		cr_assert_eq(raw_lane_refused(&h->b), 0);
+		cr_assert(raw_lane_record(&h->b, LANE_FREE, h->sent, 0));
+	} else /* the end came too late, and it was judged: it was told */
+		cr_assert_eq(raw_lane_refused(&h->b), h->sent);
+	raw_lane_close(&h->a);
+	raw_lane_close(&h->b);
+	logout(&h->ra);
+	logout(&h->rb);
+}
+
+/* A death that is noticed on the way out has all lanes read once more. */
 Test(restart, parked_when_stopped)
 {
-	waits_across(SIGTERM);
+	struct hand_over h;
+	uint64_t sent;
+	int control;
+	pid_t pid;
+
+	begin_hand_over(&h);
+	pid = start_holder(&control, &sent);
+	cr_assert_eq(server_freeze(&server), 0);
+	cr_assert_eq(raw_lane_receive(&h.b, h.sent), 0);
+	bury(pid, control);
+	kill(server.pid, SIGTERM);
+	cr_assert_eq(server_end(&server, SIGCONT), 0);
+	end_hand_over(&h);
 }
 
 Test(restart, parked_when_killed)
 {
-	waits_across(SIGKILL);
+	struct hand_over h;
+
+	begin_hand_over(&h);
+	cr_assert_eq(raw_lane_receive(&h.b, h.sent), 0);
+	/* All lanes are read for this. */
+	cr_assert_eq(raw_flush(&h.rb, h.b.pool.number), 0);
+	cr_assert_eq(server_kill(&server), 0);
+	end_hand_over(&h);
+}
+
+/* Nobody but a receiver who comes later will ask for it. */
+Test(restart, orphans_when_stopped)
+{
+	uint64_t ref;
+	struct raw r;
+	uint32_t at;
+
+	serve(ONE_POOL(", \"orphan_seconds\": 3600"));
+	login(&r, "sender");
+	at = attach(&r, "p");
+	cr_assert_eq(raw_send(&r, at, alloc_one(&r, at), &ref), 0);
+	logout(&r);
+	cr_assert_eq(server_end(&server, SIGTERM), 0);
+	bring_back();
+	cr_assert_eq(figures().in_flight, 1);
+	login(&r, "receiver");
+	at = attach(&r, "p");
+	cr_assert_eq(raw_receive(&r, at, ref), 0);
+	cr_assert_eq(raw_free(&r, at, &ref, 1), 1);
+	logout(&r);
+	cr_assert_eq(figures().free, 64);
+}
+
+/* Somebody dies before the signal, and the daemon finds both at once. */
+static void
+die_and_stop(void)
+{
+	uint64_t sent;
+	int control;
+	pid_t pid = start_holder(&control, &sent);
+
+	cr_assert_eq(server_freeze(&server), 0);
+	bury(pid, control);
+	kill(server.pid, SIGTERM);
+}
+
+Test(restart, last_one_died_when_stopped)
+{
+	serve(ONE_POOL(", \"orphan_seconds\": 0"));
+	die_and_stop();
+	cr_assert_null(server_stop(&server, SIGCONT));
+	bring_back();
+	cr_assert_eq(figures().free, 64);
+}
+
+Test(restart, one_of_two_died_when_stopped)
+{
+	uint64_t ref;
+	uint32_t at;
+
+	serve(ONE_POOL(", \"orphan_seconds\": 0"));
+	login(&innocent, "innocent");
+	at = attach(&innocent, "p");
+	ref = alloc_one(&innocent, at);
+	die_and_stop();
+	cr_assert_eq(server_end(&server, SIGCONT), 0);
+	bring_back();
+	cr_assert_eq(figures().free, 63);
+	come_back(&innocent);
+	cr_assert_eq(raw_free(&innocent, at, &ref, 1), 1);
+	logout(&innocent);
 }
 
 /* With a lane a client goes on as if nothing had been. */
@@ -185,10 +324,7 @@ Test(restart, a_lane_goes_on)
 	struct raw r;
 	unsigned n;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	lane_of(&r, &l);
-	first = alloc_one(&r, l.pool.number);
+	begin_lane(&r, &l, 1, &first);
 	cr_assert_eq(server_kill(&server), 0);
 	n = raw_lane_take(&l, refs, 32);
 	cr_assert_gt(n, 2);
@@ -218,26 +354,6 @@ Test(restart, a_lane_goes_on)
 	cr_assert_eq(figures().free, 64);
 }
 
-static int
-hold_some(int control, void *arg)
-{
-	uint64_t refs[20];
-	struct raw_lane l;
-	struct raw r;
-	char c = 0;
-
-	(void)arg;
-	if (raw_open(&r, server.socket, "victim") != 0 ||
-	    raw_attach_lane(&r, "p", 0, &l) != 0 ||
-	    raw_alloc(&r, l.pool.number, 20, refs) != 20 ||
-	    !raw_lane_record(&l, LANE_FREE, refs[0], 0) ||
-	    raw_lane_send(&l, refs[1], &refs[1]) != 0)
-		return 1;
-	tell(control, &refs[1], sizeof(refs[1]));
-	hear(control, &c, 1);
-	return 0;
-}
-
 /* What the dead had published is read first, and then they are buried. */
 Test(restart, who_died_meanwhile)
 {
@@ -250,11 +366,9 @@ Test(restart, who_died_meanwhile)
 	serve(ONE_POOL(""));
 	login(&innocent, "innocent");
 	at = attach(&innocent, "p");
-	pid = spawn(hold_some, NULL, &control);
-	hear(control, &sent, sizeof(sent));
+	pid = start_holder(&control, &sent);
 	cr_assert_eq(server_kill(&server), 0);
-	kill(pid, SIGKILL);
-	reap(pid);
+	bury(pid, control);
 	bring_back();
 	s = figures();
 	cr_assert_eq(s.in_flight, 1);
@@ -264,7 +378,6 @@ Test(restart, who_died_meanwhile)
 	cr_assert_eq(raw_receive(&innocent, at, sent), 0);
 	logout(&innocent);
 	cr_assert_eq(figures().free, 64);
-	close(control);
 }
 
 /* Nobody is given up for being late. */
@@ -277,19 +390,26 @@ Test(restart, who_lives_is_waited_for)
 	pid_t pid;
 
 	serve(ONE_POOL(", \"orphan_seconds\": 0"));
-	pid = spawn(hold_some, NULL, &control);
-	hear(control, &sent, sizeof(sent));
+	pid = start_holder(&control, &sent);
 	restart();
 	restart();
 	s = figures();
 	cr_assert_geq(s.quarantined, 18);
 	cr_assert_eq(s.in_flight, 1);
-	kill(pid, SIGKILL);
-	reap(pid);
+	bury(pid, control);
 	login(&r, "looks");
 	STATS_UNTIL(&r, "p", s, s.free == 64);
 	raw_close(&r);
-	close(control);
+}
+
+/* Its connection stays as it is, in `left`; the session can go on elsewhere. */
+static void
+leave(struct raw *r, struct raw *left)
+{
+	cr_assert(STAILQ_EMPTY(&r->kept));
+	*left = *r;
+	STAILQ_INIT(&left->kept);
+	r->fd = -1;
 }
 
 /* A token is this process's alone, and no other's session is to be had. */
@@ -312,8 +432,7 @@ Test(restart, not_anybodys)
 	raw_close(&thief);
 	come_back(&r);
 	/* A second time: the first socket is left. */
-	thief = r;
-	r.fd = -1;
+	leave(&r, &thief);
 	come_back(&r);
 	cr_assert_eq(raw_ping(&thief), -ENOTCONN);
 	cr_assert_eq(raw_resume(&r, at), 0);
@@ -322,97 +441,98 @@ Test(restart, not_anybodys)
 	logout(&r);
 }
 
-static uint32_t
-body_of_ref(uint8_t *out, uint64_t ref, uint32_t more, bool with)
+/* What SEND, SHARE, RECEIVE and RECALL have in their bodies. */
+static int
+ref_again(struct raw *r, uint32_t tag, unsigned type, uint32_t at, uint64_t ref,
+    uint32_t n, uint64_t *out)
 {
-	memcpy(out, &ref, 8);
-	memcpy(out + 8, &more, 4);
-	return with ? 12 : 8;
+	bool counts = type == WIRE_SHARE || type == WIRE_RECALL;
+	struct raw_message m = {.len = 0};
+	uint8_t body[12];
+	int status;
+
+	memcpy(body, &ref, 8);
+	memcpy(body + 8, &n, 4);
+	status = raw_again(r, tag, type, 0, at, body, counts ? 12 : 8, &m);
+	if (out != NULL)
+		memcpy(out, m.body, 8);
+	return status;
 }
 
-static uint64_t
-ref_in(const struct raw_message *m)
+/*
+ * The request that was answered last is sent again to a successor: it was
+ * served, so it is answered as before, and not served twice.
+ */
+static int
+answered_again(struct raw *r, unsigned type, uint32_t at, uint64_t ref,
+    uint32_t n, uint64_t *out)
 {
-	uint64_t ref;
+	uint32_t tag = r->tag;
 
-	memcpy(&ref, m->body, 8);
-	return ref;
+	restart();
+	come_back(r);
+	return ref_again(r, tag, type, at, ref, n, out);
 }
 
-/* A request that was served, and whose answer got lost, is not served twice. */
-Test(restart, answered_again)
+Test(restart, alloc_and_free_answered_again)
 {
-	uint64_t refs[4], sent, shared, old[3];
-	uint32_t at, tag, n = 3;
 	struct raw_message m;
-	uint8_t body[16];
+	uint32_t at, tag, n = 3;
+	uint64_t refs[3];
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	at = attach(&r, "p");
-	cr_assert_eq(raw_alloc(&r, at, 3, old), 3);
+	at = begin(&r, n, refs);
 	tag = r.tag;
 	restart();
 	come_back(&r);
 	cr_assert_eq(
 	    raw_again(&r, tag, WIRE_ALLOC, 0, at, &n, sizeof(n), &m), 3);
-	for (unsigned i = 0; i < 3; i++) {
-		memcpy(&refs[i], m.body + 16 * i, 8);
-		cr_assert_eq(refs[i], old[i]);
-	}
+	for (unsigned i = 0; i < 3; i++)
+		cr_assert_arr_eq(m.body + 16 * i, &refs[i], 8);
 	cr_assert_eq(figures().used, 3);
-
-	cr_assert_eq(raw_send(&r, at, refs[0], &sent), 0);
+	cr_assert_eq(raw_free(&r, at, refs, 1), 1);
 	tag = r.tag;
 	restart();
 	come_back(&r);
-	cr_assert_eq(raw_again(&r, tag, WIRE_SEND, 0, at, body,
-			 body_of_ref(body, refs[0], 0, false), &m),
-	    0);
-	cr_assert_eq(ref_in(&m), sent);
+	cr_assert_eq(raw_again(&r, tag, WIRE_FREE, 0, at, refs, 8, &m), 1);
+	cr_assert_eq(raw_free(&r, at, refs, 1), -EALREADY);
+	logout(&r);
+	cr_assert_eq(figures().free, 64);
+}
 
+Test(restart, send_and_receive_answered_again)
+{
+	uint64_t ref, sent, out;
+	struct raw r;
+	uint32_t at;
+
+	at = begin(&r, 1, &ref);
+	cr_assert_eq(raw_send(&r, at, ref, &sent), 0);
+	cr_assert_eq(answered_again(&r, WIRE_SEND, at, ref, 0, &out), 0);
+	cr_assert_eq(out, sent);
 	cr_assert_eq(raw_receive(&r, at, sent), 0);
-	tag = r.tag;
-	restart();
-	come_back(&r);
-	cr_assert_eq(raw_again(&r, tag, WIRE_RECEIVE, 0, at, body,
-			 body_of_ref(body, sent, 0, false), &m),
-	    0);
+	cr_assert_eq(answered_again(&r, WIRE_RECEIVE, at, sent, 0, NULL), 0);
 	cr_assert_eq(raw_receive(&r, at, sent), -ESTALE);
+	logout(&r);
+	cr_assert_eq(figures().free, 64);
+}
 
-	cr_assert_eq(raw_share(&r, at, refs[1], 5, &shared), 0);
-	tag = r.tag;
-	restart();
-	come_back(&r);
-	cr_assert_eq(raw_again(&r, tag, WIRE_SHARE, 0, at, body,
-			 body_of_ref(body, refs[1], 5, true), &m),
-	    0);
-	cr_assert_eq(ref_in(&m), shared);
+/* One receipt each, and no more. */
+Test(restart, share_answered_again)
+{
+	uint64_t ref, shared, out;
+	struct raw r;
+	uint32_t at;
 
-	/* The same share twice: one receipt each, and no more. */
+	at = begin(&r, 1, &ref);
+	cr_assert_eq(raw_share(&r, at, ref, 5, &shared), 0);
+	cr_assert_eq(answered_again(&r, WIRE_SHARE, at, ref, 5, &out), 0);
+	cr_assert_eq(out, shared);
 	cr_assert_eq(raw_receive(&r, at, shared), 0);
-	tag = r.tag;
-	restart();
-	come_back(&r);
-	cr_assert_eq(raw_again(&r, tag, WIRE_RECEIVE, 0, at, body,
-			 body_of_ref(body, shared, 0, false), &m),
-	    0);
+	cr_assert_eq(answered_again(&r, WIRE_RECEIVE, at, shared, 0, NULL), 0);
 	cr_assert_eq(raw_recall(&r, at, shared, 2), 2);
-	tag = r.tag;
-	restart();
-	come_back(&r);
-	cr_assert_eq(raw_again(&r, tag, WIRE_RECALL, 0, at, body,
-			 body_of_ref(body, shared, 2, true), &m),
-	    2);
+	cr_assert_eq(answered_again(&r, WIRE_RECALL, at, shared, 2, NULL), 2);
 	cr_assert_eq(raw_recall(&r, at, shared, 0), 2);
-
-	cr_assert_eq(raw_free(&r, at, &refs[2], 1), 1);
-	tag = r.tag;
-	restart();
-	come_back(&r);
-	cr_assert_eq(raw_again(&r, tag, WIRE_FREE, 0, at, &refs[2], 8, &m), 1);
-	cr_assert_eq(raw_free(&r, at, &refs[2], 1), -EALREADY);
 	logout(&r);
 	cr_assert_eq(figures().free, 64);
 }
@@ -420,31 +540,66 @@ Test(restart, answered_again)
 /* One that was not served is served when it is sent again. */
 Test(restart, served_again)
 {
-	uint64_t ref, refs[2];
-	uint32_t at, n = 2;
+	uint64_t ref, refs[2], sent;
 	struct raw_message m;
-	uint8_t body[16];
+	uint32_t at, n = 2;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	at = attach(&r, "p");
-	ref = alloc_one(&r, at);
+	at = begin(&r, 1, &ref);
 	restart();
 	come_back(&r);
 	cr_assert_eq(
 	    raw_again(&r, 1000, WIRE_ALLOC, 0, at, &n, sizeof(n), &m), 2);
 	memcpy(&refs[0], m.body, 8);
 	memcpy(&refs[1], m.body + 16, 8);
-	cr_assert_eq(raw_again(&r, 1001, WIRE_SEND, 0, at, body,
-			 body_of_ref(body, ref, 0, false), &m),
-	    0);
-	cr_assert_eq(raw_again(&r, 1002, WIRE_RECALL, 0, at, body,
-			 body_of_ref(body, ref_in(&m), 0, true), NULL),
-	    1);
+	cr_assert_eq(ref_again(&r, 1001, WIRE_SEND, at, ref, 0, &sent), 0);
+	cr_assert_eq(ref_again(&r, 1002, WIRE_RECALL, at, sent, 0, NULL), 1);
 	cr_assert_eq(raw_again(&r, 1003, WIRE_FREE, 0, at, refs, 16, NULL), 2);
 	logout(&r);
 	cr_assert_eq(figures().free, 64);
+}
+
+/*
+ * Who pretends to send or share again, but a slot that another has, does not
+ * open that one's claim: a receiver has just taken its receipt.
+ */
+static void
+open_anothers(unsigned type)
+{
+	uint64_t ref, sent, out;
+	struct raw a, liar;
+	struct raw_lane l;
+	uint32_t at;
+
+	begin_lane(&a, &l, 1, &ref);
+	if (type == WIRE_SEND)
+		cr_assert_eq(raw_send(&a, l.pool.number, ref, &sent), 0);
+	else
+		cr_assert_eq(raw_share(&a, l.pool.number, ref, 1, &sent), 0);
+	cr_assert_eq(claim_take(l.claims, sent, 1), 1);
+	login(&liar, "liar");
+	at = attach(&liar, "p");
+	/* Under a tag that answers nothing, and under that of a good answer. */
+	cr_assert_lt(ref_again(&liar, 0, type, at, ref, 1, NULL), 0);
+	cr_assert_eq(raw_receive(&liar, at, sent), -ESTALE);
+	cr_assert_eq(raw_send(&liar, at, alloc_one(&liar, at), &out), 0);
+	ref_again(&liar, liar.tag, type, at, ref, 1, NULL);
+	cr_assert_eq(raw_receive(&liar, at, sent), -ESTALE);
+	cr_assert(raw_lane_record(&l, LANE_RECEIVE, sent, 0));
+	cr_assert_eq(raw_held(&a, l.pool.number, sent), 1);
+	raw_lane_close(&l);
+	logout(&liar);
+	logout(&a);
+}
+
+Test(restart, anothers_slot_sent_again)
+{
+	open_anothers(WIRE_SEND);
+}
+
+Test(restart, anothers_slot_shared_again)
+{
+	open_anothers(WIRE_SHARE);
 }
 
 Test(restart, attached_again)
@@ -481,10 +636,7 @@ Test(restart, goodbye_meanwhile)
 	struct raw_lane l;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	lane_of(&r, &l);
-	cr_assert_eq(raw_alloc(&r, l.pool.number, 8, refs), 8);
+	begin_lane(&r, &l, 8, refs);
 	cr_assert_eq(server_kill(&server), 0);
 	store_release(&l.lane.header->goodbye, 1);
 	bring_back();
@@ -502,10 +654,7 @@ Test(restart, goodbye_by_the_lane)
 	struct raw r, looks;
 	struct raw_stats s;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	lane_of(&r, &l);
-	cr_assert_eq(raw_alloc(&r, l.pool.number, 8, refs), 8);
+	begin_lane(&r, &l, 8, refs);
 	store_release(&l.lane.header->goodbye, 1);
 	raw_close(&r);
 	login(&looks, "looks");
@@ -522,10 +671,7 @@ Test(restart, spoilt_lane)
 	struct raw_stats s;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	lane_of(&r, &l);
-	cr_assert_eq(raw_alloc(&r, l.pool.number, 8, refs), 8);
+	begin_lane(&r, &l, 8, refs);
 	cr_assert_eq(server_kill(&server), 0);
 	cr_assert_eq(ftruncate(l.lane_fd, 4096), 0);
 	bring_back();
@@ -548,10 +694,7 @@ Test(restart, not_configured_any_more)
 	uint32_t at;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	at = attach(&r, "p");
-	ref = alloc_one(&r, at);
+	at = begin(&r, 1, &ref);
 	cr_assert_eq(server_kill(&server), 0);
 	cr_assert_eq(server_configure(&server,
 			 "\"pools\": [{\"name\": \"q\", \"slot_size\": 64, "
@@ -576,10 +719,7 @@ Test(restart, another_layout)
 	uint32_t at;
 	struct raw r;
 
-	serve(ONE_POOL(""));
-	login(&r, "a");
-	at = attach(&r, "p");
-	ref = alloc_one(&r, at);
+	at = begin(&r, 1, &ref);
 	cr_assert_eq(server_kill(&server), 0);
 	cr_assert_eq(server_configure(&server,
 			 "\"pools\": [{\"name\": \"p\", \"slot_size\": 64, "
@@ -630,35 +770,181 @@ Test(restart, more_segments)
 	cr_assert_eq(figures().free, figures().slots);
 }
 
-/* Descriptors nobody reads are no more than one client may have unread. */
-Test(restart, resumed_without_reading)
+/* Until the daemon has taken all requests, and answered all but the last. */
+static void
+await_taken(const struct raw *r)
 {
-	struct raw first, r;
+	int left;
+
+	while (ioctl(r->fd, SIOCOUTQ, &left) == 0 && left > 0)
+		sched_yield();
+}
+
+#define UNREAD 8 /* replies with descriptors, before it is asked to read */
+
+/* Descriptors nobody reads are no more than one client may have unread. */
+Test(restart, attached_again_without_reading)
+{
 	uint8_t body[16] = {0};
 	uint32_t tag;
+	struct raw r;
 
 	serve(ONE_POOL(""));
 	login(&r, "a");
 	attach(&r, "p");
 	tag = r.tag;
-	for (unsigned i = 0; i < 20; i++) {
+	for (unsigned i = 0; i < 2 * UNREAD; i++) {
 		r.tag = tag - 1;
 		raw_post(&r, WIRE_ATTACH, WIRE_AGAIN, 0, body,
 		    4 + raw_name(body + 4, "p"));
 	}
-	r.tag = tag;
-	for (unsigned i = 0; i < 8; i++)
-		cr_assert_eq(raw_wait(&r, tag, NULL), 0);
-	first = r;
-	r.fd = -1;
-	come_back(&r);
-	raw_close(&first);
+	await_taken(&r);
+	for (unsigned i = 0; i < 2 * UNREAD; i++)
+		cr_assert_eq(
+		    raw_wait(&r, tag, NULL), i < UNREAD ? 0 : -EBUSY, "%u", i);
 	logout(&r);
 }
 
+/* Nor are they more when the session moves on: each takes a place with it. */
+Test(restart, resumed_without_reading)
+{
+	enum { PLACES = 3, GUESTS = 4 };
+	struct raw left[PLACES + GUESTS], r;
+	unsigned n = 0;
+
+	serve("\"max_clients\": 3, " ONE_POOL(""));
+	login(&r, "a");
+	attach(&r, "p");
+	for (;; n++) {
+		for (unsigned i = 0; i < UNREAD; i++)
+			raw_post(&r, WIRE_STATS, 0, 0, NULL, 0);
+		await_taken(&r);
+		leave(&r, &left[n]);
+		if (raw_reopen(&r, server.socket, "moved") != 1)
+			break;
+		cr_assert_lt(n + 1, PLACES + GUESTS, "there is no end to it");
+	}
+	cr_assert_geq(n, PLACES - 1);
+	/* Who could not move on still is where it was. */
+	raw_close(&r);
+	logout(&left[n]);
+	for (unsigned i = 0; i < n; i++)
+		raw_close(&left[i]);
+}
+
+/* A client that hangs up while it resumes has asked for nothing yet. */
+Test(restart, resumed_in_several_tries)
+{
+	uint64_t refs[8];
+	struct raw_lane l;
+	struct raw_stats s;
+	struct raw r, looks;
+
+	begin_lane(&r, &l, 8, refs);
+	restart();
+	login(&looks, "looks");
+	for (int i = 0; i < 4; i++) {
+		come_back(&r);
+		raw_post(&r, WIRE_RESUME, 0, l.pool.number, NULL, 0);
+		/* With its answer on the way, and before that. */
+		if (i % 2 == 0)
+			poll(&(struct pollfd){r.fd, POLLIN, 0}, 1, -1);
+		raw_close(&r);
+		STATS_UNTIL(&looks, "p", s, s.quarantined > 0);
+	}
+	come_back(&r);
+	cr_assert_eq(raw_resume_lane(&r, &l), 0);
+	s = stats_of(&looks, "p");
+	cr_assert_eq(s.clients, 1);
+	cr_assert_eq(s.quarantined, 0);
+	cr_assert_eq(s.used, 8);
+	cr_assert_eq(raw_free(&r, l.pool.number, refs, 8), 8);
+	raw_lane_close(&l);
+	logout(&r);
+	raw_close(&looks);
+	cr_assert_eq(figures().free, 64);
+}
+
+/* Two users, neither of whom may have more places than there are. */
+#define AWAY	 54321
+#define NEWCOMER 54322
+
+static bool
+become(uid_t uid)
+{
+	return setgroups(0, NULL) == 0 && setgid(uid) == 0 &&
+	       setuid(uid) == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+}
+
+/* Each byte it hears is a command to go on, and it tells what came of that. */
+static int
+go_and_return(int control, void *arg)
+{
+	struct raw_pool p;
+	struct raw r;
+	char go;
+	int err;
+
+	(void)arg;
+	if (!become(AWAY) || raw_open(&r, server.socket, "away") != 0)
+		return 1;
+	err = raw_attach(&r, "p", 0, &p);
+	tell(control, &err, sizeof(err));
+	hear(control, &go, 1);
+	err = raw_reopen(&r, server.socket, "returns");
+	if (err == 1)
+		err = raw_resume(&r, p.number);
+	tell(control, &err, sizeof(err));
+	hear(control, &go, 1);
+	return 0;
+}
+
+static int
+crowd_in(int control, void *arg)
+{
+	struct raw r[2];
+	int err[2];
+	char go;
+
+	(void)arg;
+	if (!become(NEWCOMER))
+		return 1;
+	for (int i = 0; i < 2; i++)
+		err[i] = raw_open(&r[i], server.socket, "newcomer");
+	tell(control, err, sizeof(err));
+	hear(control, &go, 1);
+	return 0;
+}
+
+/* His place is his, whoever comes before him. */
+Test(restart, who_is_away_keeps_his_place)
+{
+	int away, crowd, err[2] = {1, 1};
+	pid_t one, other;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root can be several users");
+	serve("\"max_clients\": 2, " ONE_POOL(""));
+	one = spawn(go_and_return, NULL, &away);
+	cr_assert_eq(hear(away, err, sizeof(err[0])), 0);
+	cr_assert_eq(err[0], 0);
+	restart();
+	other = spawn(crowd_in, NULL, &crowd);
+	cr_assert_eq(hear(crowd, err, sizeof(err)), 0);
+	cr_assert_eq(err[0], 0);
+	cr_assert_lt(err[1], 0, "there was one place, and it was taken");
+	tell(away, "", 1);
+	cr_assert_eq(hear(away, err, sizeof(err[0])), 0);
+	cr_assert_eq(err[0], 0, "turned away: %d", err[0]);
+	close(away);
+	close(crowd);
+	cr_assert_eq(reap(one), 0);
+	cr_assert_eq(reap(other), 0);
+}
+
 /* The ledger, to be spoilt. */
-static void
-spoil(size_t at, const void *bytes, size_t len)
+static int
+open_ledger(void)
 {
 	char path[128];
 	int fd;
@@ -666,6 +952,14 @@ spoil(size_t at, const void *bytes, size_t len)
 	snprintf(path, sizeof(path), "/dev/shm/%sp.ledger", server.prefix);
 	fd = open(path, O_RDWR);
 	cr_assert_geq(fd, 0, "%s", path);
+	return fd;
+}
+
+static void
+spoil(size_t at, const void *bytes, size_t len)
+{
+	int fd = open_ledger();
+
 	cr_assert_eq(pwrite(fd, bytes, len, (off_t)at), (ssize_t)len);
 	close(fd);
 }
@@ -711,7 +1005,7 @@ Test(restart, another_boot)
 
 	leave_something();
 	/* Behind magic, format, sizes, geometry, places, seed, pool, hash. */
-	spoil(112, boot, sizeof(boot));
+	spoil(104, boot, sizeof(boot));
 	expect_rebuilt();
 }
 
@@ -721,6 +1015,18 @@ Test(restart, never_finished)
 
 	leave_something();
 	spoil(0, &none, sizeof(none));
+	expect_rebuilt();
+}
+
+/* As it is when its maker is killed between its name and its size. */
+Test(restart, never_begun)
+{
+	int fd;
+
+	leave_something();
+	fd = open_ledger();
+	cr_assert_eq(ftruncate(fd, 0), 0);
+	close(fd);
 	expect_rebuilt();
 }
 
@@ -743,6 +1049,18 @@ Test(restart, somebody_elses)
 	cr_assert_eq(figures().free, 64);
 }
 
+/* A client with a lane that has all there is. */
+static void
+hoard(struct raw *r, struct raw_lane *l, uint64_t all[256])
+{
+	serve(ONE_POOL(""));
+	login(r, "a");
+	lane_of(r, l);
+	cr_assert_eq(
+	    raw_wait_alloc(r, raw_post_alloc(r, l->pool.number, 256), all),
+	    256);
+}
+
 /* Who waited goes on waiting, and gets what comes from one who is away. */
 Test(restart, who_waits)
 {
@@ -751,14 +1069,9 @@ Test(restart, who_waits)
 	struct raw a, b;
 	uint32_t bt, tag;
 
-	serve(ONE_POOL(""));
-	login(&a, "a");
-	lane_of(&a, &l);
+	hoard(&a, &l, all);
 	login(&b, "b");
 	bt = attach(&b, "p");
-	cr_assert_eq(
-	    raw_wait_alloc(&a, raw_post_alloc(&a, l.pool.number, 256), all),
-	    256);
 	tag = raw_post_alloc(&b, bt, 2);
 	restart();
 	come_back(&b);
@@ -774,4 +1087,53 @@ Test(restart, who_waits)
 	raw_lane_close(&l);
 	logout(&a);
 	cr_assert_eq(figures().free, 256);
+}
+
+/*
+ * The same without a restart, when a second connection takes the session and
+ * ends. Somebody waits already, so nothing else has the lane looked at.
+ */
+Test(restart, who_waits_for_one_whose_bell_is_gone)
+{
+	uint64_t all[256], got;
+	struct raw_lane l;
+	struct raw_stats s;
+	struct raw a, b, second;
+	uint32_t bt, tag;
+
+	hoard(&a, &l, all);
+	login(&b, "b");
+	bt = attach(&b, "p");
+	tag = raw_post_alloc(&b, bt, 1);
+	STATS_UNTIL(&b, "p", s, s.waiters == 1);
+	cr_assert_eq(raw_connect(&second, server.socket), 0);
+	second.session = a.session;
+	second.token = a.token;
+	cr_assert_eq(raw_hello(&second, "second"), 0);
+	raw_close(&second);
+	STATS_UNTIL(&b, "p", s, s.quarantined == 256);
+	cr_assert(raw_lane_record(&l, LANE_FREE, all[0], 0));
+	raw_lane_bell(&l);
+	cr_assert_eq(raw_wait_alloc(&b, tag, &got), 1);
+	logout(&b);
+	raw_close(&a);
+	raw_lane_close(&l);
+}
+
+/* Whoever has much to say must know that a successor that is idle sleeps. */
+Test(restart, bell_of_a_daemon_killed_awake)
+{
+	struct raw_lane l;
+	struct raw r;
+
+	serve(ONE_POOL(""));
+	login(&r, "a");
+	lane_of(&r, &l);
+	cr_assert_eq(server_kill(&server), 0);
+	store_relaxed(&l.lane.header->sleeping, 0);
+	bring_back();
+	cr_assert_eq(load_relaxed(&l.lane.header->sleeping), 1);
+	come_back(&r);
+	raw_lane_close(&l);
+	logout(&r);
 }

@@ -147,10 +147,13 @@ int
 server_configure(struct server *s, const char *text)
 {
 	FILE *file = fopen(s->config, "we");
+	bool hurried = strstr(text, "\"handshake_seconds\"") != NULL;
 
 	if (file == NULL)
 		return -errno;
-	fprintf(file, "{ \"mode\": \"0666\", %s }\n", text);
+	/* A busy machine is slow to greet and to read. */
+	fprintf(file, "{ \"mode\": \"0666\", %s%s }\n",
+	    hurried ? "" : "\"handshake_seconds\": 3600, ", text);
 	fchmod(fileno(file), 0644);
 	return fclose(file) == 0 ? 0 : -errno;
 }
@@ -196,24 +199,30 @@ become_daemon(struct server *s)
 	_exit(127);
 }
 
-/* The daemon's only child, so that its end can be watched. */
-static int
-find_helper(pid_t pid)
+pid_t
+server_helper(const struct server *s)
 {
 	char path[64], text[32] = "";
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid,
-	    (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)s->pid,
+	    (int)s->pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return -1;
+		return 0;
 	if (read(fd, text, sizeof(text) - 1) < 0)
 		text[0] = '\0';
 	close(fd);
-	return atoi(text) > 0
-		   ? (int)syscall(SYS_pidfd_open, (pid_t)atoi(text), 0)
-		   : -1;
+	return (pid_t)atoi(text);
+}
+
+/* So that its end can be seen. */
+static int
+watch_helper(const struct server *s)
+{
+	pid_t pid = server_helper(s);
+
+	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 }
 
 int
@@ -258,7 +267,7 @@ server_start(struct server *s)
 	if (err == 0)
 		err = server_await(s, "READY=1");
 	if (err == 0)
-		s->helper = find_helper(s->pid);
+		s->helper = watch_helper(s);
 	return err;
 }
 
@@ -300,12 +309,23 @@ helper_ended(struct server *s)
 }
 
 int
-server_kill(struct server *s)
+server_freeze(struct server *s)
+{
+	siginfo_t info = {0};
+
+	if (kill(s->pid, SIGSTOP) < 0 || waitid(P_PID, (id_t)s->pid, &info,
+					     WSTOPPED | WEXITED | WNOWAIT) < 0)
+		return -errno;
+	return info.si_code == CLD_STOPPED ? 0 : -ECHILD;
+}
+
+int
+server_end(struct server *s, int signo)
 {
 	char text[512];
 	int status;
 
-	kill(s->pid, SIGKILL);
+	kill(s->pid, signo);
 	status = server_wait(s);
 	/* What it said is nothing that its successor has said. */
 	while (recv(s->notify, text, sizeof(text), MSG_DONTWAIT) >= 0)
@@ -313,6 +333,14 @@ server_kill(struct server *s)
 	if (s->helper >= 0)
 		close(s->helper);
 	s->helper = -1;
+	return status;
+}
+
+int
+server_kill(struct server *s)
+{
+	int status = server_end(s, SIGKILL);
+
 	return status == 128 + SIGKILL ? 0 : status < 0 ? status : -ECHILD;
 }
 

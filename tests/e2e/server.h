@@ -34,15 +34,25 @@ struct server {
  * from `nofile` on may be set afterwards.
  */
 int server_prepare(struct server *);
-/* Writes the configuration file: the text between the outer braces. */
+/*
+ * Writes the configuration file: the text between the outer braces. Unless that
+ * says how long a handshake may take there is no end to it.
+ */
 int server_configure(struct server *, const char *text);
 /*
  * Starts the daemon and waits until it says READY. 0, or -errno; -ECHILD: it
  * ended instead.
  */
 int server_start(struct server *);
-/* Kills it with SIGKILL and waits for its end; all else stays. 0 or -errno. */
+/*
+ * Ends it with a signal and waits for that; all else stays, for a successor.
+ * The exit status, or 128 + the signal.
+ */
+int server_end(struct server *, int signo);
+/* The same with SIGKILL: 0 or -errno. */
 int server_kill(struct server *);
+/* Stops it, until SIGCONT: what comes meanwhile it finds all at once. */
+int server_freeze(struct server *);
 /* server_start() without waiting. */
 int server_launch(struct server *);
 /* server_prepare(), server_configure() and server_start(). */
@@ -59,6 +69,8 @@ const char *server_stop(struct server *, int signo);
 /* Everything goes. */
 void server_close(struct server *);
 
+/* The daemon's only child; 0: it has none. */
+pid_t server_helper(const struct server *);
 /* How many names of this daemon there are under /dev/shm. */
 unsigned server_names(const struct server *);
 /* Whether its log contains the text. */

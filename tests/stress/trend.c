@@ -48,16 +48,23 @@ static struct sample {
 } samples[TREND_SAMPLES_MAX];
 static unsigned nsamples, first_of_daemon;
 
+static FILE *
+open_proc(pid_t pid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	return fopen(path, "re");
+}
+
 /* A figure of /proc/PID/status; -1: there is none. */
 static double
 status_kib(pid_t pid, const char *key)
 {
-	char path[64], line[256];
+	FILE *file = open_proc(pid, "status");
+	char line[256];
 	double kib = -1;
-	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	file = fopen(path, "re");
 	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
 		if (strncmp(line, key, strlen(key)) == 0)
 			kib = strtod(line + strlen(key), NULL);
@@ -86,38 +93,16 @@ count_fds(pid_t pid)
 static double
 count_maps(pid_t pid)
 {
-	char path[64];
+	FILE *file = open_proc(pid, "maps");
 	double n = 0;
-	FILE *file;
 	int c;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	file = fopen(path, "re");
 	if (file == NULL)
 		return -1;
 	while ((c = getc(file)) != EOF)
 		n += c == '\n';
 	fclose(file);
 	return n;
-}
-
-/* 0: it has none. */
-static pid_t
-child_of(pid_t pid)
-{
-	char path[64];
-	int child = 0;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid,
-	    (int)pid);
-	file = fopen(path, "re");
-	if (file == NULL)
-		return 0;
-	if (fscanf(file, "%d", &child) != 1)
-		child = 0;
-	fclose(file);
-	return child;
 }
 
 static double
@@ -144,7 +129,7 @@ shm_kib(const struct server *s)
 void
 trend_sample(const struct server *s, pid_t client, bool restarted)
 {
-	pid_t helper = child_of(s->pid);
+	pid_t helper = server_helper(s);
 	struct timespec now;
 	struct sample *new;
 

@@ -21,9 +21,9 @@
 struct server;
 
 /*
- * Takes a sample, or none when there are that many: of the daemon, its helper, its names under /dev/shm, and one
- * client that is never killed. `restarted`: by a daemon that was not there at
- * the sample before.
+ * Takes a sample, or none when there are that many: of the daemon, its helper,
+ * its names under /dev/shm, and one client that is never killed. `restarted`:
+ * by a daemon that was not there at the sample before.
  */
 void trend_sample(const struct server *, pid_t client, bool restarted);
 /* Prints the samples and what became of each column; 0, or -1: one grew. */

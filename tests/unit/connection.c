@@ -15,19 +15,8 @@
 
 #include "fake.h"
 
-static void
-setup(void)
-{
-	scratch_open();
-}
-
-static void
-teardown(void)
-{
-	scratch_close();
-}
-
-TestSuite(connection, .timeout = 60, .init = setup, .fini = teardown);
+TestSuite(
+    connection, .timeout = 60, .init = scratch_open, .fini = scratch_close);
 
 /* ----------------------------------------------------------------- opening */
 
@@ -81,20 +70,14 @@ Test(connection, a_refusal_is_passed_on_in_words)
  * it, and over an unread greeting the client meets a reset.
  */
 static void
-turn_away(int fd)
+turn_all_away(int fd)
 {
-	struct wire_header h = {
-	    .type = WIRE_HELLO | WIRE_REPLY, .status = -EUSERS};
-	static uint8_t buf[64];
-	struct wire_writer w;
 	int first = fd;
 
 	for (int i = 0; i < TURNED_AWAY; i++) {
 		if (i > 0)
 			fd = accept(fake.listener, NULL, NULL);
-		wire_begin(&w, buf, sizeof(buf), &h);
-		wire_put_bytes(&w, "the house is full", 17);
-		put(fd, &w);
+		turn_away(fd);
 		if (i % 2)
 			shutdown(fd, SHUT_RD);
 		else
@@ -109,7 +92,7 @@ Test(connection, who_is_turned_away_learns_why)
 {
 	struct slabd *s;
 
-	fake_start(turn_away, NULL);
+	fake_start(turn_all_away, NULL);
 	for (int i = 0; i < TURNED_AWAY; i++) {
 		cr_assert_eq(slabd_open(&s, scratch_path("sock")), -EUSERS,
 		    "%d: %s", i, slabd_error_detail());
@@ -119,19 +102,6 @@ Test(connection, who_is_turned_away_learns_why)
 	fake_end();
 }
 
-static void
-turn_away_once(int fd)
-{
-	struct wire_header h = {
-	    .type = WIRE_HELLO | WIRE_REPLY, .status = -EUSERS};
-	uint8_t buf[64];
-	struct wire_writer w;
-
-	wire_begin(&w, buf, sizeof(buf), &h);
-	wire_put_bytes(&w, "the house is full", 17);
-	put(fd, &w);
-}
-
 Test(connection, a_place_without_a_daemon_does_not_hide_a_refusal)
 {
 	struct slabd *s;
@@ -139,7 +109,7 @@ Test(connection, a_place_without_a_daemon_does_not_hide_a_refusal)
 	unsetenv("SLABD_SOCKET");
 	if (access("/run/slabd/slabd.sock", F_OK) == 0)
 		cr_skip_test("a daemon of the system's listens");
-	fake_start(turn_away_once, NULL);
+	fake_start(turn_away, NULL);
 	mkdir(scratch_path("slabd"), 0700);
 	cr_assert_eq(chdir(scratch.dir), 0);
 	cr_assert_eq(rename("sock", "slabd/slabd.sock"), 0);
@@ -378,8 +348,7 @@ Test(connection, a_breach_ends_the_connection)
 
 		fake_start(break_rules, NULL);
 		s = open_fake();
-		cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL),
-		    -EPROTO, "breach %u", breach);
+		cr_assert_eq(ask(s, WIRE_PING), -EPROTO, "breach %u", breach);
 		cr_assert_eq(slabd_dispatch(s), -ENOTCONN);
 		fake_end();
 		slabd_close(s);
@@ -394,7 +363,7 @@ Test(connection, a_breach_after_the_answer_is_noticed_by_dispatch)
 	breach = 5;
 	fake_start(break_rules, NULL);
 	s = open_fake();
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert(readable(slabd_fd(s), -1));
 	cr_assert_eq(slabd_dispatch(s), -ENOTCONN);
 	fake_end();
@@ -421,7 +390,7 @@ Test(connection, unknown_events_are_ignored)
 
 	fake_start(unknown_event, NULL);
 	s = open_fake();
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
@@ -447,7 +416,7 @@ Test(connection, unwanted_descriptors_are_closed)
 	fake_start(gift, NULL);
 	s = open_fake();
 	before = open_fds();
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert_eq(open_fds(), before);
 	slabd_close(s);
 	fake_end();
@@ -503,8 +472,7 @@ Test(connection, impossible_pools_are_refused)
 static void
 attach_truncated(int fd)
 {
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve(fd, WIRE_DETACH);
 	serve(fd, WIRE_PING);
 	serve(fd, WIRE_BYE);
@@ -524,7 +492,7 @@ Test(connection, a_truncated_region_is_no_breach)
 	cr_assert_null(p);
 	SAYS("pool pool: its region is 32767 bytes instead of 32768: ");
 	cr_assert_eq(open_fds(), before);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
@@ -552,8 +520,7 @@ Test(connection, a_pool_without_a_region_is_refused)
 static void
 attach_twice(int fd)
 {
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve(fd, WIRE_DETACH);
 	serve_attach(fd, &good, fake.region);
 	serve(fd, WIRE_BYE);
@@ -624,8 +591,7 @@ Test(connection, rights_are_minded)
 static void
 just_attach(int fd)
 {
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve(fd, WIRE_BYE);
 }
 
@@ -753,8 +719,7 @@ grant_badly(int fd)
 	const struct grant *g = &bad_grants[bad_grant];
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	w = reply(&rq, g->status);
 	for (uint32_t i = 0; i < g->n; i++) {
@@ -788,8 +753,7 @@ refuse_free(int fd)
 	static struct request rq;
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	expect(fd, &rq, WIRE_FREE);
 	w = reply(&rq, -EPERM);
@@ -822,8 +786,7 @@ refuse_alloc(int fd)
 	static struct request rq;
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	w = reply(&rq, -ENOBUFS);
 	wire_put_bytes(&w, "the camera has them", 19);
@@ -850,8 +813,7 @@ wait_in_vain(int fd)
 	static struct request rq, cancel;
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	cr_assert_eq(rq.h.flags, WIRE_WAIT);
 	expect(fd, &cancel, WIRE_CANCEL);
@@ -898,8 +860,7 @@ wait_and_signal(int fd)
 {
 	static struct request rq, cancel;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	/* Until it is noticed: the client may not sleep yet. */
 	do
@@ -938,8 +899,7 @@ grant_across(int fd)
 {
 	static struct request rq, cancel;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	expect(fd, &cancel, WIRE_CANCEL);
 	put_grant(fd, &rq, 3, 1, 1);
@@ -970,8 +930,7 @@ flush_in_vain(int fd)
 	static struct request rq, cancel;
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_FLUSH);
 	put_plain(fd, &rq, 5);
 	expect(fd, &rq, WIRE_FLUSH);
@@ -1011,8 +970,7 @@ free_while_receiving(int fd)
 {
 	static struct request first, second;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &first, WIRE_RECEIVE);
 	expect(fd, &second, WIRE_RECEIVE);
 	put_received(fd, &first, SHARED);
@@ -1033,7 +991,7 @@ receive_and_free(void *arg)
 
 	if (err == 0) {
 		cr_assert_eq(slabd_free(arg, slot), 0);
-		slabd_request(contested, WIRE_PING, 0, 0, NULL, 0, NULL);
+		ask(contested, WIRE_PING);
 	} else
 		cr_assert_eq(err, -ESTALE);
 	return NULL;
@@ -1059,8 +1017,7 @@ send_and_refuse(int fd)
 {
 	static struct request rq;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	expect(fd, &rq, WIRE_SEND);
 	put_plain(fd, &rq, -EAGAIN);
@@ -1113,20 +1070,12 @@ static void
 answer_backwards(int fd)
 {
 	static struct request rq[2];
-	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq[0], WIRE_RECEIVE);
 	expect(fd, &rq[1], WIRE_RECEIVE);
-	for (int i = 1; i >= 0; i--) {
-		uint64_t ref = wire_get_u64(&rq[i].in);
-
-		w = reply(&rq[i], 0);
-		wire_put_u64(&w, ref);
-		wire_put_u64(&w, OFFSET(ref_slot(ref)));
-		put(fd, &w);
-	}
+	for (int i = 1; i >= 0; i--)
+		put_received(fd, &rq[i], wire_get_u64(&rq[i].in));
 	serve(fd, WIRE_BYE);
 }
 
@@ -1166,9 +1115,6 @@ Test(connection, answers_find_their_callers)
 	fake_end();
 }
 
-#define THREADS 8
-#define ROUNDS	300
-
 /* A daemon that grants the lowest free slot and takes back what it gave. */
 static void
 serve_all(int fd)
@@ -1178,8 +1124,7 @@ serve_all(int fd)
 	uint64_t version = 0, ref;
 	uint32_t i;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	for (;;) {
 		cr_assert(get(fd, &rq));
 		switch (rq.h.type) {
@@ -1202,34 +1147,13 @@ serve_all(int fd)
 	}
 }
 
-static void *
-churn(void *arg)
-{
-	for (int i = 0; i < ROUNDS; i++) {
-		unsigned *slot = slabd_alloc(arg);
-		unsigned mark = (unsigned)(uintptr_t)&slot;
-
-		cr_assert_not_null(slot, "%s", slabd_error_detail());
-		*slot = mark;
-		cr_assert_eq(*slot, mark);
-		cr_assert_eq(slabd_free(arg, slot), 0);
-	}
-	return NULL;
-}
-
 Test(connection, threads_share_one_handle)
 {
-	pthread_t threads[THREADS];
 	struct slabd *s;
-	struct slabd_pool *p;
 
 	fake_start(serve_all, NULL);
 	s = open_fake();
-	p = attach_fake(s, 0);
-	for (int i = 0; i < THREADS; i++)
-		pthread_create(&threads[i], NULL, churn, p);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	churn(attach_fake(s, 0));
 	slabd_close(s);
 	fake_end();
 }
@@ -1242,8 +1166,7 @@ die_unanswering(int fd)
 {
 	static struct request rq;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	expect(fd, &rq, WIRE_PING);
 }
@@ -1251,8 +1174,7 @@ die_unanswering(int fd)
 static void
 be_new(int fd)
 {
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	serve(fd, WIRE_BYE);
 }
@@ -1270,8 +1192,7 @@ Test(connection, survives_the_daemon)
 	fd = slabd_fd(s);
 	p = attach_fake(s, 0);
 	slot = slabd_alloc(p);
-	cr_assert_eq(
-	    slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), -ENOTCONN);
+	cr_assert_eq(ask(s, WIRE_PING), -ENOTCONN);
 	cr_assert(readable(fd, 0), "the loss is news");
 	cr_assert_eq(slabd_dispatch(s), -ENOTCONN);
 	cr_assert(!readable(fd, 0), "but told once");
@@ -1307,12 +1228,11 @@ Test(connection, without_a_daemon_calls_fail)
 
 	fake_start(say_and_die, NULL);
 	s = open_fake();
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	fake_end();
 	unlink(scratch_path("sock"));
 	for (int i = 0; i < 3; i++)
-		cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL),
-		    -ENOTCONN);
+		cr_assert_eq(ask(s, WIRE_PING), -ENOTCONN);
 	cr_assert_not_null(strstr(slabd_error_detail(), "/sock"));
 	slabd_close(s);
 }
@@ -1326,8 +1246,7 @@ retire(int fd)
 	static struct request rq;
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	expect(fd, &rq, WIRE_PING);
 	w = event(WIRE_EVENT_RETIRED);
@@ -1349,7 +1268,7 @@ Test(connection, a_retired_pool_takes_back_only)
 	slot = slabd_alloc(p);
 	/* This call takes the event from the socket; it is news all the same.
 	 */
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert(readable(slabd_fd(s), 0));
 	cr_assert_eq(slabd_dispatch(s), 1);
 	cr_assert(!readable(slabd_fd(s), 0));
@@ -1377,8 +1296,7 @@ grow(int fd)
 {
 	static struct request rq;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	cr_assert_eq(ftruncate(fake.region, 2 * REGION), 0);
 	put_resized(fd, 2 * REGION, 2 * SEGMENTS);
@@ -1419,8 +1337,7 @@ Test(connection, a_pool_grows_in_place)
 static void
 grow_wrongly(int fd)
 {
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	put_resized(fd, 2 * REGION, 2 * SEGMENTS); /* the region did not */
 	serve(fd, WIRE_PING);
 	put_resized(fd, 2 * REGION, 0); /* and this cannot be */
@@ -1439,7 +1356,7 @@ Test(connection, growth_is_checked)
 	/* A client may have cut it; what is not there is not used. */
 	cr_assert_geq(slabd_dispatch(s), 0);
 	cr_assert_null(slabd_at(p, REGION));
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	readable(slabd_fd(s), -1);
 	cr_assert_eq(slabd_dispatch(s), -ENOTCONN);
 	cr_assert_null(slabd_at(p, REGION));
@@ -1455,8 +1372,7 @@ reserve(int fd)
 {
 	static struct request rq, cancel, more;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	cr_assert_eq(rq.h.flags, WIRE_WAIT);
 	cr_assert_eq(wire_get_u32(&rq.in), 2);
@@ -1503,8 +1419,7 @@ serve_later(int fd)
 	static struct request rq;
 	struct wire_writer w;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	serve_ref(fd, WIRE_SEND, ref_make(0, false, 2));
 	expect(fd, &rq, WIRE_RECEIVE);
@@ -1563,8 +1478,7 @@ answer_in_passing(int fd)
 {
 	static struct request rq, ping;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_ALLOC);
 	expect(fd, &ping, WIRE_PING);
 	put_grant(fd, &rq, 2, 1, 1);
@@ -1582,7 +1496,7 @@ Test(connection, an_answer_taken_by_another_call_is_news)
 	p = attach_fake(s, SLABD_NONBLOCK);
 	cr_assert_null(slabd_alloc(p));
 	cr_assert_eq(errno, EAGAIN);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert(readable(slabd_fd(s), 0));
 	cr_assert_eq(slabd_dispatch(s), 1);
 	cr_assert(!readable(slabd_fd(s), 0));
@@ -1599,8 +1513,7 @@ read_late(int fd)
 	static struct request rq;
 	unsigned frees = 0;
 
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_RECEIVE);
 	put_received(fd, &rq, ref_make(0, false, 1));
 	pthread_barrier_wait(&full);
@@ -1647,8 +1560,7 @@ Test(connection, a_socket_without_room_is_told)
 static void
 serve_parent(int fd)
 {
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	serve_free(fd, ref_make(0, false, 1));
 	serve(fd, WIRE_BYE);

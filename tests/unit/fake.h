@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -185,6 +186,23 @@ welcome(int fd)
 	answer_hello(fd, fake.session++);
 }
 
+/*
+ * What a full daemon says to whoever connects, asked or not, before it hangs
+ * up.
+ */
+static inline void
+turn_away(int fd)
+{
+	struct wire_header h = {
+	    .type = WIRE_HELLO | WIRE_REPLY, .status = -EUSERS};
+	uint8_t buf[64];
+	struct wire_writer w;
+
+	wire_begin(&w, buf, sizeof(buf), &h);
+	wire_put_bytes(&w, "the house is full", 17);
+	put(fd, &w);
+}
+
 struct geometry {
 	uint64_t bytes, slot_size;
 	uint32_t segment_slots, segments, rights, n, kind;
@@ -217,6 +235,14 @@ serve_attach(int fd, const struct geometry *g, int region)
 		wire_put_u64(&w, g->bytes);
 	}
 	put_fd(fd, &w, region);
+}
+
+/* The beginning of most scripts. */
+static inline void
+welcome_attached(int fd)
+{
+	welcome(fd);
+	serve_attach(fd, &good, fake.region);
 }
 
 static inline void
@@ -340,6 +366,44 @@ attach_fake(struct slabd *s, unsigned flags)
 
 	cr_assert_eq(err, 0, "%d %s", err, slabd_error_detail());
 	return p;
+}
+
+/* A request with an empty body, about no pool; its status. */
+static inline int
+ask(struct slabd *s, enum wire_type type)
+{
+	return slabd_request(s, type, 0, 0, NULL, 0, NULL);
+}
+
+#define CHURN_THREADS 8
+#define CHURN_ROUNDS  300
+
+static inline void *
+alloc_and_free(void *pool)
+{
+	for (int i = 0; i < CHURN_ROUNDS; i++) {
+		unsigned *slot = slabd_alloc(pool);
+		unsigned mark = (unsigned)(uintptr_t)&slot;
+
+		cr_assert_not_null(slot, "%s", slabd_error_detail());
+		*slot = mark;
+		sched_yield();
+		cr_assert_eq(*slot, mark);
+		cr_assert_eq(slabd_free(pool, slot), 0);
+	}
+	return NULL;
+}
+
+/* Many threads allocate and free; no two may have the same slot. */
+static inline void
+churn(struct slabd_pool *p)
+{
+	pthread_t threads[CHURN_THREADS];
+
+	for (int i = 0; i < CHURN_THREADS; i++)
+		pthread_create(&threads[i], NULL, alloc_and_free, p);
+	for (int i = 0; i < CHURN_THREADS; i++)
+		pthread_join(threads[i], NULL);
 }
 
 static inline bool

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -16,19 +17,7 @@
 
 #define LONG 30000 /* ms; no test waits for that */
 
-static void
-setup(void)
-{
-	scratch_open();
-}
-
-static void
-teardown(void)
-{
-	scratch_close();
-}
-
-TestSuite(session, .timeout = 60, .init = setup, .fini = teardown);
+TestSuite(session, .timeout = 60, .init = scratch_open, .fini = scratch_close);
 
 /* ------------------------------------------------------ the daemons' scripts */
 
@@ -148,13 +137,6 @@ expect_again(int fd, struct request *rq)
 	    lost.buf + WIRE_HEADER_BYTES, rq->in.len - WIRE_HEADER_BYTES);
 }
 
-static void
-attach_and_die(int fd)
-{
-	welcome(fd);
-	serve_attach(fd, &good, fake.region);
-}
-
 /* Until the client knows that its daemon is away. */
 static void
 see_it_die(struct slabd *s)
@@ -190,7 +172,7 @@ listen_again(void (*script)(int))
 static void
 die_over_alloc(int fd)
 {
-	attach_and_die(fd);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	take_down(fd, WIRE_ALLOC);
 }
@@ -320,7 +302,7 @@ die_over_many(int fd)
 {
 	static struct request rq;
 
-	attach_and_die(fd);
+	welcome_attached(fd);
 	for (int i = 0; i < 3; i++) {
 		expect(fd, &rq, WIRE_RECEIVE);
 		tags[i] = rq.h.tag;
@@ -456,21 +438,9 @@ Test(session, what_was_sent_comes_before_what_was_not)
 	cr_assert(!TAILQ_EMPTY(&s->calls) && !TAILQ_EMPTY(&s->unsent));
 	pthread_mutex_unlock(&s->lock);
 	pthread_barrier_wait(&full);
-	cr_assert_eq(slabd_request(s, WIRE_STATS, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_STATS), 0);
 	slabd_close(s);
 	fake_end();
-}
-
-static void
-turn_away(int fd)
-{
-	struct wire_header h = {
-	    .type = WIRE_HELLO | WIRE_REPLY, .status = -EUSERS};
-	uint8_t buf[64];
-	struct wire_writer w;
-
-	wire_begin(&w, buf, sizeof(buf), &h);
-	put(fd, &w);
 }
 
 static void
@@ -514,11 +484,10 @@ Test(session, what_waiting_does_not_cure_is_told_at_once)
 {
 	struct slabd *s;
 
-	fake_start(attach_and_die, speak_otherwise);
+	fake_start(welcome_attached, speak_otherwise);
 	s = open_patient(-1);
 	attach_fake(s, 0);
-	cr_assert_eq(
-	    slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), -ENOTCONN);
+	cr_assert_eq(ask(s, WIRE_PING), -ENOTCONN);
 	fake_end();
 	slabd_close(s);
 }
@@ -530,7 +499,7 @@ die_over_two(int fd)
 {
 	static struct request rq;
 
-	attach_and_die(fd);
+	welcome_attached(fd);
 	expect(fd, &rq, WIRE_RECEIVE);
 	take_down(fd, WIRE_ATTACH);
 }
@@ -616,7 +585,7 @@ Test(session, a_pool_that_is_lost_is_lost_alone)
 	s = open_patient(LONG);
 	for (int i = 0; i < 3; i++)
 		p[i] = attach_fake(s, 0);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	for (int i = 0; i < 2; i++) {
 		cr_assert_null(slabd_alloc(p[i]));
 		cr_assert_eq(errno, ENOTRECOVERABLE, "pool %d", i);
@@ -717,20 +686,17 @@ Test(session, calls_wait_no_longer_than_was_asked)
 	struct slabd *s;
 	int64_t before;
 
-	fake_start(attach_and_die, NULL);
+	fake_start(welcome_attached, NULL);
 	s = open_patient(50);
 	attach_fake(s, 0);
 	before = clock_ms();
 	stop_listening();
-	cr_assert_eq(
-	    slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), -ENOTCONN);
+	cr_assert_eq(ask(s, WIRE_PING), -ENOTCONN);
 	cr_assert_geq(clock_ms() - before, 50 - 1);
 	SAYS("/sock: no daemon");
-	cr_assert_eq(
-	    slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), -ENOTCONN);
+	cr_assert_eq(ask(s, WIRE_PING), -ENOTCONN);
 	listen_again(be_back);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0,
-	    "the handle works again");
+	cr_assert_eq(ask(s, WIRE_PING), 0, "the handle works again");
 	slabd_close(s);
 	fake_end();
 }
@@ -768,8 +734,7 @@ Test(session, what_a_failed_call_brings_is_given_back)
 	stop_listening();
 	listen_again(settle_alloc);
 	for (int i = 0; i < 3; i++)
-		cr_assert_eq(
-		    slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+		cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
@@ -777,7 +742,7 @@ Test(session, what_a_failed_call_brings_is_given_back)
 static void
 die_over_send(int fd)
 {
-	attach_and_die(fd);
+	welcome_attached(fd);
 	serve_alloc(fd, 0, 1);
 	take_down(fd, WIRE_SEND);
 }
@@ -818,8 +783,7 @@ Test(session, what_was_not_sent_after_all_stays_with_the_caller)
 	stop_listening();
 	listen_again(settle_send);
 	for (int i = 0; i < 2; i++)
-		cr_assert_eq(
-		    slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+		cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert_eq(slabd_free(p, slot), 0);
 	slabd_close(s);
 	fake_end();
@@ -828,7 +792,7 @@ Test(session, what_was_not_sent_after_all_stays_with_the_caller)
 static void
 die_over_receive(int fd)
 {
-	attach_and_die(fd);
+	welcome_attached(fd);
 	take_down(fd, WIRE_RECEIVE);
 }
 
@@ -858,7 +822,7 @@ Test(session, what_was_received_too_late_is_freed)
 	cr_assert_eq(slabd_receive(p, ref_make(2, false, 5), &slot), -ENOTCONN);
 	stop_listening();
 	listen_again(settle_receive);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
@@ -866,7 +830,7 @@ Test(session, what_was_received_too_late_is_freed)
 static void
 die_over_wait(int fd)
 {
-	attach_and_die(fd);
+	welcome_attached(fd);
 	take_down(fd, WIRE_ALLOC);
 	cr_assert_eq(lost.h.flags, WIRE_WAIT);
 }
@@ -904,7 +868,7 @@ Test(session, a_wait_ends_in_time_without_a_daemon)
 	cr_assert_null(slabd_alloc_wait(p, 1));
 	cr_assert_eq(errno, ETIMEDOUT);
 	listen_again(settle_wait);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
@@ -916,7 +880,7 @@ Test(session, non_blocking_calls_say_that_they_are_not_finished)
 	slabd_ref ref;
 	void *slot;
 
-	fake_start(attach_and_die, NULL);
+	fake_start(welcome_attached, NULL);
 	s = open_patient(LONG);
 	p = attach_fake(s, SLABD_NONBLOCK);
 	stop_listening();
@@ -955,7 +919,7 @@ Test(session, a_call_to_be_asked_for_ends_when_the_time_is_over)
 	cr_assert_eq(err, -ENOTCONN);
 	SAYS("/sock: no daemon");
 	listen_again(settle_receive);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
@@ -979,35 +943,41 @@ Test(session, what_is_detached_meanwhile_is_told_later)
 	struct slabd *s;
 	struct slabd_pool *p;
 
-	fake_start(attach_and_die, NULL);
+	fake_start(welcome_attached, NULL);
 	s = open_patient(-1);
 	p = attach_fake(s, 0);
 	stop_listening();
 	see_it_die(s);
 	slabd_pool_detach(p);
 	listen_again(take_detach);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	slabd_close(s);
 	fake_end();
 }
 
-Test(session, nobody_waits_to_say_goodbye)
+/* With no lane to say it in, for some seconds; who would not wait does not. */
+Test(session, nobody_waits_for_ever_to_say_goodbye)
 {
 	struct slabd *s;
 
-	fake_start(attach_and_die, NULL);
-	s = open_patient(-1);
-	attach_fake(s, 0);
-	stop_listening();
-	slabd_close(s);
-	close(fake.region);
+	for (int patience = -1; patience <= 0; patience++) {
+		fake_start(welcome_attached, NULL);
+		s = open_patient(patience);
+		attach_fake(s, 0);
+		stop_listening();
+		slabd_close(s);
+		close(fake.region);
+	}
 }
+
+static atomic_bool told;
 
 static void
 take_goodbye(int fd)
 {
 	welcome_back(fd);
 	serve_resume(fd);
+	told = true;
 	serve(fd, WIRE_BYE);
 }
 
@@ -1015,11 +985,30 @@ Test(session, but_who_listens_is_told)
 {
 	struct slabd *s;
 
-	fake_start(attach_and_die, take_goodbye);
+	fake_start(welcome_attached, take_goodbye);
 	s = open_patient(0);
 	attach_fake(s, 0);
 	see_it_die(s);
 	slabd_close(s);
+	fake_end();
+}
+
+/* More daemons die over it than a try or two. */
+Test(session, a_goodbye_that_no_lane_can_tell_is_repeated)
+{
+	struct slabd *s;
+	int i;
+
+	for (i = 1; i < 6; i++)
+		fake.script[i + 1] = hang_up;
+	fake.script[i] = take_goodbye;
+	fake.script[i + 1] = NULL;
+	fake_start(welcome_attached, hang_up);
+	s = open_patient(LONG);
+	attach_fake(s, 0);
+	see_it_die(s);
+	slabd_close(s);
+	cr_assert(told, "it was given up");
 	fake_end();
 }
 
@@ -1129,7 +1118,7 @@ Test(session, a_lane_goes_on_without_a_daemon_and_with_the_next)
 	}
 	old = far.fds[3];
 	listen_again(resume_lane);
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert_eq(eventfd_read(far.fds[3], &rung), 0, "rung in any case");
 	cr_assert_eq(eventfd_read(old, &rung), -1);
 	store_relaxed(&far.lane.header->sleeping, 1);
@@ -1191,49 +1180,37 @@ know_no_lane(int fd)
 	serve(fd, WIRE_BYE);
 }
 
+/* What is in its ring is not the pool's any more, to this successor. */
+static void
+lose_lane(void (*successor)(int))
+{
+	struct slabd *s;
+	struct slabd_pool *p;
+
+	lane_make();
+	fake_start(attach_lane_and_die, successor);
+	s = open_patient(LONG);
+	p = attach_fake(s, 0);
+	cr_assert_not_null(slabd_alloc(p));
+	cr_assert_eq(ask(s, WIRE_PING), 0);
+	cr_assert_null(slabd_alloc(p));
+	cr_assert_eq(errno, ENOTRECOVERABLE);
+	slabd_close(s);
+	fake_end();
+}
+
 Test(session, a_lane_of_another_session_is_used_no_more)
 {
-	struct slabd *s;
-	struct slabd_pool *p;
-
-	lane_make();
-	fake_start(attach_lane_and_die, know_no_lane);
-	s = open_patient(LONG);
-	p = attach_fake(s, 0);
-	cr_assert_not_null(slabd_alloc(p));
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
-	cr_assert_null(slabd_alloc(p));
-	cr_assert_eq(errno, ENOTRECOVERABLE);
-	slabd_close(s);
-	fake_end();
+	lose_lane(know_no_lane);
 }
 
-static void
-resume_without_lane(int fd)
-{
-	welcome_back(fd);
-	serve_resume(fd);
-	serve(fd, WIRE_PING);
-	serve(fd, WIRE_BYE);
-}
-
+/* be_back() has none. */
 Test(session, a_lane_that_is_lost_is_used_no_more)
 {
-	struct slabd *s;
-	struct slabd_pool *p;
-
-	lane_make();
-	fake_start(attach_lane_and_die, resume_without_lane);
-	s = open_patient(LONG);
-	p = attach_fake(s, 0);
-	cr_assert_not_null(slabd_alloc(p));
-	cr_assert_eq(slabd_request(s, WIRE_PING, 0, 0, NULL, 0, NULL), 0);
-	cr_assert_null(slabd_alloc(p));
-	cr_assert_eq(errno, ENOTRECOVERABLE);
-	slabd_close(s);
-	fake_end();
+	lose_lane(be_back);
 }
 
+/* And nobody waits for anything. */
 Test(session, a_detached_lane_says_so_itself)
 {
 	struct slabd *s;
@@ -1253,8 +1230,6 @@ Test(session, a_detached_lane_says_so_itself)
 /* ------------------------------------------------------- many deaths, exactly
  */
 
-#define THREADS	 6
-#define ROUNDS	 150
 #define TAGS_MAX 65536
 #define LIVES	 40 /* of daemons, before one lives on */
 
@@ -1315,8 +1290,7 @@ live_for_a_while(int fd)
 	unsigned life = book.life++, left = 1 + life * 7 % 29;
 
 	if (life == 0) {
-		welcome(fd);
-		serve_attach(fd, &good, fake.region);
+		welcome_attached(fd);
 	} else {
 		welcome_back(fd);
 		serve_resume(fd);
@@ -1335,37 +1309,15 @@ live_for_a_while(int fd)
 	put_plain(fd, &rq, 0);
 }
 
-static void *
-churn(void *arg)
-{
-	for (int i = 0; i < ROUNDS; i++) {
-		unsigned *slot = slabd_alloc(arg);
-		unsigned mark = (unsigned)(uintptr_t)&slot;
-
-		cr_assert_not_null(slot, "%s", slabd_error_detail());
-		*slot = mark;
-		sched_yield();
-		cr_assert_eq(*slot, mark);
-		cr_assert_eq(slabd_free(arg, slot), 0);
-	}
-	return NULL;
-}
-
 Test(session, threads_lose_nothing_over_many_daemons)
 {
-	pthread_t threads[THREADS];
 	struct slabd *s;
-	struct slabd_pool *p;
 
 	for (int i = 2; i <= LIVES; i++)
 		fake.script[i] = live_for_a_while;
 	fake_start(live_for_a_while, live_for_a_while);
 	s = open_patient(LONG);
-	p = attach_fake(s, 0);
-	for (int i = 0; i < THREADS; i++)
-		pthread_create(&threads[i], NULL, churn, p);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	churn(attach_fake(s, 0));
 	slabd_close(s);
 	fake_end();
 	cr_assert_eq(book.life, LIVES + 1);
