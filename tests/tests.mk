@@ -18,6 +18,7 @@ AM_TESTS_ENVIRONMENT = \
 
 unit_tests = \
 	tests/unit/test_claim \
+	tests/unit/test_client \
 	tests/unit/test_conf \
 	tests/unit/test_confine \
 	tests/unit/test_connection \
@@ -28,6 +29,7 @@ unit_tests = \
 	tests/unit/test_instance \
 	tests/unit/test_jsonc \
 	tests/unit/test_lane \
+	tests/unit/test_lanes \
 	tests/unit/test_ledger \
 	tests/unit/test_listener \
 	tests/unit/test_log \
@@ -35,6 +37,7 @@ unit_tests = \
 	tests/unit/test_output \
 	tests/unit/test_peer \
 	tests/unit/test_region \
+	tests/unit/test_request \
 	tests/unit/test_ring \
 	tests/unit/test_session \
 	tests/unit/test_slab \
@@ -132,6 +135,14 @@ tests_unit_test_claim_LDFLAGS = $(AM_LDFLAGS) -pthread
 tests_unit_test_claim_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
 tests_unit_test_lane_SOURCES = tests/unit/lane.c
 tests_unit_test_lane_LDADD = lib/libslabformat.la $(CRITERION_LIBS)
+inside_sources = tests/unit/inside.h tests/unit/scratch.h
+tests_unit_test_client_SOURCES = tests/unit/client.c $(inside_sources)
+tests_unit_test_client_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_request_SOURCES = tests/unit/request.c $(inside_sources)
+tests_unit_test_request_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_lanes_SOURCES = tests/unit/lanes.c $(inside_sources)
+tests_unit_test_lanes_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pool_note_used
+tests_unit_test_lanes_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_ring_SOURCES = tests/unit/ring.c
 tests_unit_test_ring_CFLAGS = $(AM_CFLAGS) -pthread
 tests_unit_test_ring_LDFLAGS = $(AM_LDFLAGS) -pthread

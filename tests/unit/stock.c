@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -638,6 +639,129 @@ Test(stock, a_notice_that_comes_inside_is_attended_to)
 	cr_assert_eq(count_freed(f), 3);
 }
 
+/*
+ * What the daemon does while a thread is in the middle of something, namely just
+ * before it writes a slot's word: to a table that is write-protected.
+ */
+static struct {
+	struct far *f;
+	bool came;
+	unsigned taken;
+} intruder;
+
+static void
+protect_table(const struct far *f, int prot)
+{
+	mprotect(
+	    (void *)f->pool.table.words, (size_t)sysconf(_SC_PAGESIZE), prot);
+}
+
+static void
+intrude(int signo)
+{
+	uint64_t refs[LANE_MAGAZINE];
+
+	(void)signo;
+	protect_table(intruder.f, PROT_READ | PROT_WRITE);
+	intruder.came = true;
+	notify(intruder.f, true);
+	intruder.taken = magazine_revoke(
+	    lane_magazine(&intruder.f->pool.lane, 0), refs, LANE_MAGAZINE);
+}
+
+/* From now on: when the word of one of the first slots is written. */
+static void
+let_intrude(struct far *f)
+{
+	struct sigaction action = {
+	    .sa_handler = intrude, .sa_flags = SA_RESETHAND};
+
+	intruder.f = f;
+	intruder.came = false;
+	intruder.taken = 0;
+	cr_assert_eq(sigaction(SIGSEGV, &action, NULL), 0);
+	protect_table(f, PROT_READ);
+}
+
+/* It came inside, and left the magazine to its owner. */
+static void
+was_left_alone(void)
+{
+	cr_assert(intruder.came);
+	cr_assert_eq(intruder.taken, 0);
+}
+
+static const unsigned ways[] = {0, SLABD_CHECKED}; /* the short and the long */
+
+Test(stock, a_notice_in_the_middle_of_an_allocation)
+{
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct far *f = make(ways[i]);
+
+		grant(f, 0, BATCH, 1);
+		alloc_slot(f);
+		let_intrude(f);
+		alloc_slot(f);
+		was_left_alone();
+		cr_assert_eq(count_freed(f), BATCH - 2, "way %zu", i);
+	}
+}
+
+Test(stock, a_notice_in_the_middle_of_a_free)
+{
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct far *f = make(ways[i]);
+
+		grant(f, 0, BATCH, 1);
+		alloc_slot(f);
+		let_intrude(f);
+		free_slot(f, 0);
+		was_left_alone();
+		cr_assert_eq(count_freed(f), BATCH, "way %zu", i);
+	}
+}
+
+static void
+refuse(struct far *f, uint64_t ref)
+{
+	uint64_t tail = load_relaxed(&header(f)->refused_tail);
+
+	store_relaxed(&header(f)->refused[tail % LANE_REFUSED], ref);
+	store_release(&header(f)->refused_tail, tail + 1);
+}
+
+Test(stock, a_notice_in_the_middle_of_another)
+{
+	struct far *f = make(0);
+
+	grant(f, 0, BATCH, 1);
+	alloc_slot(f);
+	refuse(f, ref_make(0, false, 1));
+	done(f, notify(f, false));
+	let_intrude(f);
+	stock_attend(&f->pool, lane_magazine(&f->pool.lane, 0));
+	was_left_alone();
+	cr_assert_eq(count_freed(f), BATCH - 1);
+}
+
+/* Without a magazine there is no notice to attend to, only what was refused. */
+Test(stock, refusals_reach_those_without_a_magazine)
+{
+	struct far *f = make(0);
+	char *at = f->pool.base;
+	slabd_ref ref;
+
+	f->pool.fences = true;
+	grant(f, 0, 1, 1);
+	hold(f, 1, 3, 1);
+	refuse(f, ref_make(1, false, 1));
+	alloc_slot(f);
+	cr_assert_eq(slabd_send(&f->pool, at + SLOT_SIZE, &ref), -EPERM);
+	refuse(f, ref_make(2, false, 1));
+	cr_assert_eq(slabd_free(&f->pool, at + 2 * SLOT_SIZE), -EPERM);
+	cr_assert_eq(next_record(f), 0);
+}
+
 Test(stock, refused_refs_are_lost)
 {
 	struct far *f = make(0);
@@ -1038,7 +1162,7 @@ answer(void *arg)
 }
 
 static void
-daemon_begin(struct far *f)
+daemon_connect(struct far *f)
 {
 	int pair[2];
 
@@ -1048,6 +1172,12 @@ daemon_begin(struct far *f)
 	session.phase = SESSION_READY;
 	daemon_end.socket = pair[1];
 	daemon_end.f = f;
+}
+
+static void
+daemon_begin(struct far *f)
+{
+	daemon_connect(f);
 	pthread_create(&daemon_end.thread, NULL, answer, NULL);
 }
 
@@ -1084,11 +1214,13 @@ Test(stock, who_must_not_wait_asks_again)
 	struct pollfd p = {.events = POLLIN};
 	slabd_ref ref;
 
-	daemon_begin(f);
+	daemon_connect(f);
 	hold(f, full, full + 2, 3);
 	free_slot(f, full + 1);
 	cr_assert_eq(slabd_send(&f->pool, slot, &ref), -EAGAIN);
 	cr_assert_eq(slabd_send(&f->pool, slot, &ref), -EAGAIN);
+	/* Had it read meanwhile, there would have been room. */
+	pthread_create(&daemon_end.thread, NULL, answer, NULL);
 	p.fd = slabd_fd(&session);
 	while (slabd_send(&f->pool, slot, &ref) == -EAGAIN) {
 		cr_assert_eq(poll(&p, 1, 30000), 1);
@@ -1098,6 +1230,46 @@ Test(stock, who_must_not_wait_asks_again)
 	cr_assert_eq(daemon_end.flushes, 1);
 	expect_record(f, LANE_FREE, full + 1);
 	expect_record(f, LANE_SEND, full);
+}
+
+/* More is kept than the ring has room for: it goes by and by, asked for once. */
+Test(stock, what_is_kept_goes_by_itself)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	uint32_t full = fill_ring(f);
+	struct pollfd p = {.events = POLLIN};
+
+	daemon_connect(f);
+	hold(f, full, 2 * full + 9, 3);
+	for (uint32_t slot = full; slot < 2 * full + 9; slot++)
+		free_slot(f, slot);
+	cr_assert_eq(f->pool.post.n_kept, full + 9);
+	pthread_create(&daemon_end.thread, NULL, answer, NULL);
+	p.fd = slabd_fd(&session);
+	while (f->pool.post.n_kept > 0) {
+		cr_assert_eq(poll(&p, 1, 10000), 1);
+		cr_assert_geq(slabd_dispatch(&session), 0);
+	}
+	daemon_stop();
+	cr_assert_eq(daemon_end.records + count_freed(f), 2 * full + 9);
+}
+
+/* What messages brought goes first, and a notice is not forgotten for it. */
+Test(stock, who_uses_up_a_stash_attends_as_well)
+{
+	struct far *f = make(0);
+	uint64_t stashed = ref_make(9, false, 1);
+
+	daemon_begin(f);
+	grant(f, 0, BATCH, 1);
+	alloc_slot(f);
+	f->pool.stash = &stashed;
+	store_relaxed(&f->pool.stashed, 1);
+	notify(f, true);
+	cr_assert_eq(alloc_slot(f), 9);
+	cr_assert_eq(count_freed(f), BATCH - 1);
+	daemon_stop();
+	cr_assert_eq(daemon_end.asked, 0);
 }
 
 /* ------------------------------------------------------------- handing over */
