@@ -171,37 +171,6 @@ one_lane(struct world *w)
 	return world_alloc(w, 0, 12);
 }
 
-/*
- * The grant ring is about to come round, to places of which the client has the
- * slots still.
- */
-static int
-second_round(struct world *w)
-{
-	uint64_t refs[WORLD_SLOTS];
-	const struct lane_header *h;
-	unsigned n, kept = 0;
-
-	TRY(world_join(w, 0, true));
-	TRY(world_alloc(w, 0, 2));
-	h = A->lane.lane.header;
-	for (int i = 0; i < 5000; i++) {
-		n = raw_lane_take(&A->lane, refs, 4);
-		for (unsigned k = 0; k < n; k++)
-			if (kept++ < 12)
-				world_hold(w, 0, refs[k]);
-			else
-				raw_lane_record(
-				    &A->lane, LANE_FREE, refs[k], 0);
-		if (load_acquire(&h->grant_tail) + 1 >=
-		    A->lane.lane.geometry.grants)
-			return settle(w);
-		raw_lane_bell(&A->lane);
-		TRY(raw_ping(&A->raw));
-	}
-	return -ETIMEDOUT;
-}
-
 static int
 two(struct world *w)
 {
@@ -290,6 +259,131 @@ shared_last_lane(struct world *w)
 	TRY(lane_hand_on(w, 0, A->held[0], 1));
 	TRY(lane_receive(w, 0, w->offers[0].ref));
 	return settle(w);
+}
+
+/*
+ * Rings that have been round: both are close to the end of a lap, and what they
+ * hold of the one before, in the places ahead, looks as good as new.
+ */
+
+/* So many slots are kept of the first that are granted, */
+#define KEPT 32u
+/* and so many places are left to the end of a lap. */
+#define LEFT 4u
+
+/*
+ * The grant ring and the daemon's copy of it: the client has the slots still
+ * that were granted in the places to come.
+ */
+static int
+turn_grants(struct world *w, unsigned client)
+{
+	struct client *c = &w->clients[client];
+	const struct lane *l = &c->lane.lane;
+	uint64_t refs[WORLD_SLOTS];
+	unsigned n, kept = 0;
+
+	for (int i = 0; i < 5000; i++) {
+		n = raw_lane_take(&c->lane, refs, 4);
+		for (unsigned k = 0; k < n; k++)
+			if (kept++ < KEPT)
+				world_hold(w, client, refs[k]);
+			else if (!raw_lane_record(
+				     &c->lane, LANE_FREE, refs[k], 0))
+				return -ENOSPC;
+		if (load_acquire(&l->header->grant_tail) + LEFT >=
+		    l->geometry.grants)
+			return settle(w);
+		raw_lane_bell(&c->lane);
+		TRY(raw_ping(&c->raw));
+	}
+	return -ETIMEDOUT;
+}
+
+/*
+ * The return ring and its bits: one slot goes from hand to hand, both of them
+ * the client's. What is then written ahead is not published: frees of slots
+ * that it has.
+ */
+static int
+turn_records(struct world *w, unsigned client)
+{
+	struct client *c = &w->clients[client];
+	const struct lane *l = &c->lane.lane;
+	uint64_t ref = c->held[c->nheld - 1], end;
+
+	end = 2 * (uint64_t)l->geometry.records - LEFT;
+	world_drop(w, client, ref);
+	while (c->lane.outlet.tail < end) {
+		if (!ring_has_room(l, &c->lane.outlet, 2))
+			TRY(settle(w));
+		TRY(raw_lane_send(&c->lane, ref, &ref));
+		TRY(raw_lane_receive(&c->lane, ref));
+	}
+	world_hold(w, client, ref);
+	TRY(settle(w));
+	for (uint32_t i = 0; i < l->geometry.records; i++)
+		store_relaxed(&l->records[(end + i) % l->geometry.records],
+		    record_make(LANE_FREE, c->held[i % c->nheld], 0));
+	return 0;
+}
+
+static int
+turn(struct world *w)
+{
+	TRY(world_alloc(w, 0, 2));
+	TRY(turn_grants(w, 0));
+	return turn_records(w, 0);
+}
+
+static int
+one_round(struct world *w)
+{
+	TRY(world_join(w, 0, true));
+	return turn(w);
+}
+
+/* Who wants nearly all there is takes from B what lies ahead of it. */
+static int
+two_round(struct world *w)
+{
+	const int most = WORLD_SLOTS - 8;
+	uint64_t refs[WORLD_SLOTS];
+	uint32_t tag;
+
+	TRY(world_join(w, 1, true));
+	TRY(world_alloc(w, 1, 6));
+	TRY(world_join(w, 0, true));
+	tag = raw_post_alloc(&A->raw, A->at, (uint32_t)most);
+	if (raw_wait_alloc(&A->raw, tag, refs) != most ||
+	    raw_free(&A->raw, A->at, refs, (size_t)most) != most)
+		return -ENOBUFS;
+	TRY(turn(w));
+	return turn_records(w, 1);
+}
+
+static int
+sent_round(struct world *w)
+{
+	TRY(two_round(w));
+	for (unsigned i = 0; i < 4; i++)
+		TRY(lane_hand_on(w, 0, A->held[0], 0));
+	return settle(w);
+}
+
+static int
+shared_round(struct world *w)
+{
+	TRY(two_round(w));
+	TRY(lane_hand_on(w, 0, A->held[0], 3));
+	return settle(w);
+}
+
+static int
+stocked_round(struct world *w)
+{
+	TRY(one_round(w));
+	return world_join(w, 1, false);
 }
 
 /* A's magazine has slots, its ring has some, and B wants more than is free. */
@@ -795,7 +889,6 @@ const struct scene scenes[] = {
     {"alloc: many", CAP(1), one, alloc_many, NULL, NULL, false},
     {"alloc: and ahead", CAP(1), one_lane, alloc_one, NULL, NULL, false},
     {"top up", CAP(1), one_lane, take_all, NULL, NULL, false},
-    {"top up: second round", CAP(1), second_round, take_all, NULL, NULL, false},
     {"wait: freed by message", CAP(1), all_taken, wait_and_free, NULL, NULL,
 	false},
     {"wait: freed by lane", CAP(1), all_taken_lane, wait_and_free_by_lane, NULL,
@@ -830,6 +923,23 @@ const struct scene scenes[] = {
 	false},
     {"lane: overtaken share", CAP(1), two_lanes, lane_ring, overtake_shared,
 	NULL, false},
+    {"round: top up", CAP(1), one_round, take_all, NULL, NULL, false},
+    {"round: alloc and ahead", CAP(1), one_round, alloc_many, NULL, NULL,
+	false},
+    {"round: frees", CAP(1), one_round, lane_free_run, NULL, NULL, false},
+    {"round: sends", CAP(1), two_round, lane_send_run, NULL, NULL, false},
+    {"round: receives", CAP(1), sent_round, lane_receive_run, NULL, NULL,
+	false},
+    {"round: receive, shared", CAP(1), shared_round, lane_receive_shared, NULL,
+	NULL, false},
+    {"round: recall", CAP(1), sent_round, lane_recall_sent, NULL, NULL, false},
+    {"round: some of everything", CAP(1), two_round, lane_mixed, NULL, NULL,
+	false},
+    {"round: overtaken", CAP(1), two_round, lane_ring, overtake_sent, NULL,
+	false},
+    {"round: overtaken share", CAP(1), two_round, lane_ring, overtake_shared,
+	NULL, false},
+    {"round: take back", CAP(1), stocked_round, want_all, NULL, NULL, false},
     {"take back", CAP(1), stocked, want_all, NULL, NULL, false},
     {"seize", CAP(1), in_magazine, want_all, NULL, NULL, false},
     {"death", CAP(1), victim_by_message, bury, NULL, NULL, false},

@@ -1,7 +1,7 @@
 /*
- * step [-a] [-l] [-v] [-n points] [-k kills] [-s seed] [scene...]: the daemon is
- * killed at every instruction of every transition there is, and nothing may be
- * lost by it.
+ * step [-a] [-l] [-v] [-j jobs] [-n points] [-k kills] [-s seed] [scene...]: the
+ * daemon is killed at every instruction of every transition there is, and
+ * nothing may be lost by it.
  *
  * How every instruction is covered without as many deaths: what a killed daemon
  * leaves behind is its shared-memory objects and what lies in its sockets, and
@@ -21,9 +21,12 @@
  *
  * A recovery is a transition like others: a successor is stepped through its
  * start from one of the points, is killed at each of its own, and again, for
- * as long as there is a row of them.
+ * as long as there is a row of them. (That one does not confine itself: a filter
+ * is two million instructions, all of them about memory of its own.)
  *
- * -a: all points, otherwise some of each scene by lot; -l: the scenes' names.
+ * -a: all points, otherwise some of each scene by lot; -j: so many scenes at a
+ * time; -l: the scenes' names. What is left to the lot depends on the seed and
+ * the scene alone, so that a scene can be repeated without the others.
  */
 #include "config.h"
 
@@ -34,11 +37,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../core/random.h"
@@ -51,12 +56,13 @@
 #define STEPS_MAX      5000000u
 #define VIOLATIONS_MAX 3u /* of one scene; then it is left */
 #define RECOVERIES     3u /* of them in a row */
+#define JOBS_MAX       16u
 
 static struct options {
 	bool all, verbose;
-	unsigned points, kills;
-	uint64_t random;
-} options = {.points = 2, .kills = 0};
+	unsigned jobs, points, kills;
+	uint64_t seed, random;
+} options = {.jobs = 1, .points = 2, .kills = 0};
 
 /* Where a daemon may be killed. */
 struct point {
@@ -78,7 +84,12 @@ struct play {
 	struct world phases[2]; /* what was believed, without sockets */
 	unsigned phase;
 	struct points points;
-	unsigned steps, kills, violations;
+	unsigned steps, found, kills, violations;
+};
+
+/* What one job has done. */
+struct sum {
+	unsigned scenes, failed, points, kills, violations;
 };
 
 static void
@@ -105,6 +116,7 @@ add_point(struct play *p, const struct watched *watched, unsigned answered)
 	if (image_copy(watched, &grown->image) != 0)
 		return -ENOMEM;
 	p->points.n++;
+	p->found++;
 	return 0;
 }
 
@@ -369,7 +381,7 @@ start_traced(struct server *s, struct trace *t)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() == parent)
 			ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-		execl(path, "slabd", "-c", s->config, "-s", s->socket,
+		execl(path, "slabd", "-U", "-c", s->config, "-s", s->socket,
 		    (char *)NULL);
 		_exit(127);
 	}
@@ -500,8 +512,8 @@ recoveries_wanted(void)
 	return options.all || random_below(&options.random, nscenes) == 0;
 }
 
-static int
-run_scene(const struct scene *scene)
+static void
+run_scene(const struct scene *scene, struct sum *sum)
 {
 	static struct play p;
 	unsigned steps, points;
@@ -530,7 +542,11 @@ run_scene(const struct scene *scene)
 	printf("%-30s %7u instructions %4u points %5u kills %u violations\n",
 	    scene->name, steps, points, p.kills, p.violations);
 	fflush(stdout);
-	return p.violations == 0 && p.kills > 0 ? 0 : 1;
+	sum->scenes++;
+	sum->failed += p.violations > 0 || p.kills == 0;
+	sum->points += p.found;
+	sum->kills += p.kills;
+	sum->violations += p.violations;
 }
 
 /* Whether a daemon can be stepped through at all: it is not dumpable. */
@@ -556,11 +572,74 @@ is_wanted(const struct scene *s, char **names, int n)
 			     random_below(&options.random, 8) == 0);
 }
 
+/* The scenes that are one job's. */
+static void
+run_job(unsigned job, struct sum *sum, char **names, int n)
+{
+	for (unsigned i = job; i < nscenes; i += options.jobs) {
+		options.random = options.seed + ((uint64_t)i << 32);
+		if (is_wanted(&scenes[i], names, n))
+			run_scene(&scenes[i], sum);
+	}
+}
+
+/* A job beside this one; it is over when its process is. */
+static pid_t
+fork_job(unsigned job, struct sum *sum, char **names, int n)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() == parent)
+		run_job(job, sum, names, n);
+	_exit(0);
+}
+
+/* All jobs; one that ends before its time has failed. */
+static struct sum
+run_jobs(char **names, int n)
+{
+	struct sum *sums = mmap(NULL, options.jobs * sizeof(*sums),
+	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sum all = {.failed = sums == MAP_FAILED};
+	pid_t pids[JOBS_MAX];
+
+	if (sums == MAP_FAILED)
+		return all;
+	for (unsigned i = 1; i < options.jobs; i++)
+		pids[i] = fork_job(i, &sums[i], names, n);
+	run_job(0, &sums[0], names, n);
+	for (unsigned i = 0; i < options.jobs; i++) {
+		all.failed += i > 0 && reap(pids[i]) != 0;
+		all.scenes += sums[i].scenes;
+		all.failed += sums[i].failed;
+		all.points += sums[i].points;
+		all.kills += sums[i].kills;
+		all.violations += sums[i].violations;
+	}
+	return all;
+}
+
+static bool
+run(char **names, int n)
+{
+	time_t begun = time(NULL);
+	struct sum all = run_jobs(names, n);
+
+	printf("%u scenes, %u points, %u kills, %u violations, %lld s, "
+	       "SLAB_SEED=%" PRIu64 "\n",
+	    all.scenes, all.points, all.kills, all.violations,
+	    (long long)(time(NULL) - begun), options.seed);
+	return all.scenes > 0 && all.failed == 0;
+}
+
 static int
 usage(void)
 {
-	fprintf(stderr, "usage: step [-a] [-l] [-v] [-n points] [-k kills] "
-			"[-s seed] [scene...]\n");
+	fprintf(stderr, "usage: step [-a] [-l] [-v] [-j jobs] [-n points] "
+			"[-k kills] [-s seed] [scene...]\n");
 	return 2;
 }
 
@@ -568,10 +647,10 @@ int
 main(int argc, char **argv)
 {
 	const char *sanitizers;
-	int failed = 0, c;
 	bool seeded = false;
+	int c;
 
-	while ((c = getopt(argc, argv, "alvn:k:s:")) != -1)
+	while ((c = getopt(argc, argv, "alvj:n:k:s:")) != -1)
 		switch (c) {
 		case 'a':
 			options.all = true;
@@ -583,6 +662,9 @@ main(int argc, char **argv)
 		case 'v':
 			options.verbose = true;
 			break;
+		case 'j':
+			options.jobs = (unsigned)atoi(optarg);
+			break;
 		case 'n':
 			options.points = (unsigned)atoi(optarg);
 			break;
@@ -590,14 +672,16 @@ main(int argc, char **argv)
 			options.kills = (unsigned)atoi(optarg);
 			break;
 		case 's':
-			options.random = strtoull(optarg, NULL, 0);
+			options.seed = strtoull(optarg, NULL, 0);
 			seeded = true;
 			break;
 		default:
 			return usage();
 		}
+	if (options.jobs == 0 || options.jobs > JOBS_MAX)
+		return usage();
 	if (!seeded)
-		options.random = random_seed("step");
+		options.seed = random_seed("step");
 	signal(SIGPIPE, SIG_IGN);
 	/* The same steps with many more in between would show nothing else. */
 	sanitizers = getenv("SANITIZERS");
@@ -609,8 +693,5 @@ main(int argc, char **argv)
 		printf("no daemon can be traced here\n");
 		return SKIPPED;
 	}
-	for (unsigned i = 0; i < nscenes; i++)
-		if (is_wanted(&scenes[i], argv + optind, argc - optind))
-			failed += run_scene(&scenes[i]);
-	return failed == 0 ? 0 : 1;
+	return run(argv + optind, argc - optind) ? 0 : 1;
 }
