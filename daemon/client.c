@@ -21,6 +21,7 @@
 #include "lanes.h"
 #include "ledger.h"
 #include "pool.h"
+#include "share.h"
 
 /* How often to look whether an ended client's descriptors were read, */
 #define UNREAD_LOOK_MS 1000u
@@ -33,6 +34,8 @@
  */
 #define NUMBER_PLACE	 0xffffu
 #define NUMBER_TAG_SHIFT 16
+/* Clients that are read again in one turn. */
+#define TURN_MAX 16u
 
 uid_t
 client_uid(const struct client *c)
@@ -144,8 +147,50 @@ set_mask(struct client *c)
 	unsigned mask = WATCH_CLOSED;
 
 	mask |= TAILQ_EMPTY(&c->queue) ? WATCH_READ : WATCH_WRITE;
+	if (c->late)
+		mask = 0;
 	if (watch_set(c->watch, mask) != 0)
 		client_fail(c, "cannot be watched");
+}
+
+static void
+be_late(struct client *c)
+{
+	struct daemon *d = c->daemon;
+
+	if (TAILQ_EMPTY(&d->late))
+		timer_start(d->turn, SHARE_TURN_MS);
+	TAILQ_INSERT_TAIL(&d->late, c, late_entry);
+	c->late = true;
+	set_mask(c);
+}
+
+static void
+be_late_no_more(struct client *c)
+{
+	if (c->late)
+		TAILQ_REMOVE(&c->daemon->late, c, late_entry);
+	c->late = false;
+}
+
+/* A few at a time: the first will have used up what there is. */
+void
+clients_turn(void *arg)
+{
+	struct daemon *d = arg;
+	struct client *c, *next;
+	unsigned n = 0;
+
+	for (c = TAILQ_FIRST(&d->late); c != NULL && n < TURN_MAX; c = next) {
+		next = TAILQ_NEXT(c, late_entry);
+		if (share_is_used(d, c->user))
+			continue;
+		be_late_no_more(c);
+		set_mask(c);
+		n++;
+	}
+	if (!TAILQ_EMPTY(&d->late))
+		timer_start(d->turn, SHARE_TURN_MS);
 }
 
 static void
@@ -211,6 +256,7 @@ note_reading(struct client *c)
 static bool
 close_socket(struct client *c)
 {
+	be_late_no_more(c);
 	watch_free(c->watch);
 	c->watch = NULL;
 	drop_queue(c);
@@ -232,7 +278,7 @@ static void
 client_free(struct client *c)
 {
 	TAILQ_REMOVE(&c->daemon->clients, c, entry);
-	if (!c->uncounted)
+	if (c->user != NULL)
 		daemon_dismiss(c->daemon, c->peer.uid);
 	close_socket(c);
 	if (c->fd >= 0)
@@ -322,8 +368,8 @@ end_parted(struct client *c)
 	}
 }
 
-void
-client_end(struct client *c, bool goodbye)
+static void
+end(struct client *c, bool goodbye)
 {
 	/* No callback may find the client half gone. */
 	c->ending = true;
@@ -347,6 +393,16 @@ client_end(struct client *c, bool goodbye)
 	c->state = CLIENT_GONE;
 	if (close_socket(c))
 		client_free(c);
+}
+
+void
+client_end(struct client *c, bool goodbye)
+{
+	uint64_t begun = loop_now_us();
+	struct user *u = c->user;
+
+	end(c, goodbye);
+	share_charge(u, begun);
 }
 
 bool
@@ -667,10 +723,8 @@ look_after(struct client *c)
 }
 
 static void
-client_ready(void *arg, unsigned what)
+serve(struct client *c, unsigned what)
 {
-	struct client *c = arg;
-
 	if (c->ending) {
 		client_end(c, false);
 		return;
@@ -682,6 +736,17 @@ client_ready(void *arg, unsigned what)
 		client_end(c, true);
 	else if ((what & (WATCH_READ | WATCH_CLOSED)) != 0)
 		read_turn(c, (what & WATCH_CLOSED) != 0);
+}
+
+static void
+client_ready(void *arg, unsigned what)
+{
+	struct client *c = arg;
+
+	if (c->ending || share_admits(c->daemon, c->user))
+		serve(c, what);
+	else
+		be_late(c);
 }
 
 static void
@@ -757,20 +822,13 @@ client_watch(struct client *c)
 	return err;
 }
 
-void
-client_accept(struct daemon *d, int fd)
+static void
+take_over(struct daemon *d, int fd, struct peer peer)
 {
 	static struct log_limit limit = LOG_LIMIT_INIT("client");
-	struct peer peer;
-	enum admission admission;
+	enum admission admission = daemon_admit(d, peer.uid);
 	struct client *c;
-	int err = peer_of(&peer, fd);
 
-	if (err != 0) {
-		turn_away(fd, err, "the daemon cannot tell who you are");
-		return;
-	}
-	admission = daemon_admit(d, peer.uid);
 	if (admission == DAEMON_TURNED_AWAY) {
 		if (log_allowed(&limit))
 			log_warn("client", "uid %u: too many connections",
@@ -795,6 +853,7 @@ client_accept(struct daemon *d, int fd)
 	    .connected_ms = loop_now_ms()};
 	c->guest = admission == DAEMON_GUEST;
 	c->no_descriptors = peer_refuse_descriptors(fd);
+	c->user = daemon_user(d, peer.uid);
 	TAILQ_INIT(&c->queue);
 	TAILQ_INSERT_TAIL(&d->clients, c, entry);
 	if (client_watch(c) != 0) {
@@ -802,6 +861,26 @@ client_accept(struct daemon *d, int fd)
 		return;
 	}
 	timer_start(c->deadline, d->conf->handshake_seconds * 1000);
+}
+
+bool
+client_accept(struct daemon *d, int fd)
+{
+	uint64_t begun = loop_now_us();
+	struct peer peer;
+	struct user *u;
+	uid_t uid;
+	int err = peer_of(&peer, fd);
+
+	if (err != 0) {
+		turn_away(fd, err, "the daemon cannot tell who you are");
+		return true;
+	}
+	uid = peer.uid;
+	take_over(d, fd, peer);
+	u = daemon_user(d, uid);
+	share_charge(u, begun);
+	return !share_is_used(d, u);
 }
 
 static struct client *
@@ -829,7 +908,8 @@ make_away(struct daemon *d, const struct ledger_attachment *l)
 	    .fd = -1,
 	    .session = l->session,
 	    .token = l->token,
-	    .uncounted = !daemon_keep_place(d, l->uid),
+	    .user =
+		daemon_keep_place(d, l->uid) ? daemon_user(d, l->uid) : NULL,
 	    .connected_ms = loop_now_ms()};
 	TAILQ_INIT(&c->queue);
 	TAILQ_INSERT_TAIL(&d->clients, c, entry);

@@ -42,6 +42,7 @@ struct daemon;
 struct ledger_attachment;
 struct pool;
 struct timer;
+struct user;
 struct watch;
 
 #define CLIENT_WAITERS_MAX 1024u
@@ -72,8 +73,9 @@ struct message {
 };
 
 struct client {
-	TAILQ_ENTRY(client) entry;
+	TAILQ_ENTRY(client) entry, late_entry;
 	struct daemon *daemon;
+	struct user *user; /* NULL: none of the daemon's connections */
 	uint64_t id;
 	enum client_state state;
 	int fd;
@@ -98,14 +100,16 @@ struct client {
 	bool leaving;	     /* ends once the queue is sent */
 	bool failed;	     /* it was disconnected for what it did */
 	bool fresh;	     /* it has resumed, and asked nothing since */
-	bool uncounted;	     /* there was no memory to count it by user */
+	bool late;	     /* not read before its user's turn comes */
 	bool ended;	     /* its process has, before we came */
 	int documents[CLIENT_UNREAD_FDS]; /* sent, emptied at the deadline */
 	unsigned ndocuments;
 };
 
-/* Takes over the connected socket `fd`. */
-void client_accept(struct daemon *, int fd);
+/* Takes over the connected socket `fd`; false: its user has used its share. */
+bool client_accept(struct daemon *, int fd);
+/* The daemon's timer: those who are late are read again. */
+void clients_turn(void *daemon);
 /* The hello came: READY from now on. */
 void client_welcome(struct client *, const char *label);
 /* Ends it now. `goodbye`: it said so itself, nothing is set aside. */

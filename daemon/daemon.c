@@ -31,6 +31,7 @@
 #include "notify.h"
 #include "peer.h"
 #include "pool.h"
+#include "share.h"
 #include "store.h"
 
 /* Connections beyond the limits that are kept for administrators. */
@@ -58,8 +59,8 @@ daemon_pool_idle(struct daemon *d, struct pool *p)
 	pool_close(p, true);
 }
 
-static struct user *
-find_user(const struct daemon *d, uid_t uid)
+struct user *
+daemon_user(const struct daemon *d, uid_t uid)
 {
 	struct user *u;
 
@@ -69,11 +70,28 @@ find_user(const struct daemon *d, uid_t uid)
 	return u;
 }
 
+/* Who has left is remembered as long as what it used is not paid for. */
+static void
+forget_users(struct daemon *d, uint64_t now)
+{
+	struct user *u, *next;
+
+	for (u = LIST_FIRST(&d->users); u != NULL; u = next) {
+		next = LIST_NEXT(u, entry);
+		if (u->clients > 0 || u->paid_us > now)
+			continue;
+		LIST_REMOVE(u, entry);
+		free(u);
+	}
+}
+
 static struct user *
 make_user(struct daemon *d, uid_t uid)
 {
-	struct user *u = find_user(d, uid);
+	struct user *u;
 
+	forget_users(d, loop_now_us());
+	u = daemon_user(d, uid);
 	if (u != NULL)
 		return u;
 	u = calloc(1, sizeof(*u));
@@ -108,7 +126,7 @@ enum admission
 daemon_admit(struct daemon *d, uid_t uid)
 {
 	unsigned guests = uid == 0 || uid == geteuid() ? GUESTS_MAX : 0;
-	const struct user *u = find_user(d, uid);
+	const struct user *u = daemon_user(d, uid);
 	bool full = !has_place(d, u, 0);
 
 	/* Who comes back gives the place he has kept for this one. */
@@ -121,13 +139,8 @@ daemon_admit(struct daemon *d, uid_t uid)
 void
 daemon_dismiss(struct daemon *d, uid_t uid)
 {
-	struct user *u = find_user(d, uid);
-
 	d->nclients--;
-	if (--u->clients > 0)
-		return;
-	LIST_REMOVE(u, entry);
-	free(u);
+	daemon_user(d, uid)->clients--;
 }
 
 int
@@ -177,7 +190,10 @@ helper_lost(struct daemon *d)
 static void
 client_arrived(void *arg, int fd)
 {
-	client_accept(arg, fd);
+	struct daemon *d = arg;
+
+	if (!client_accept(d, fd))
+		listener_rest(d->listener, SHARE_TURN_MS);
 }
 
 /* True once every pool has the segments it starts with, or cannot get them. */
@@ -422,6 +438,8 @@ open_loop(struct daemon *d)
 	int err = loop_new(&d->loop);
 
 	if (err == 0)
+		err = timer_new(&d->turn, d->loop, clients_turn, d);
+	if (err == 0)
 		err = watch_new(&d->helper_watch, d->loop, helper_fd(d->helper),
 		    WATCH_READ, LOOP_CLIENT, helper_ready, d);
 	for (int i = 0; i < 3 && err == 0; i++)
@@ -442,6 +460,7 @@ daemon_start(struct daemon *d, const struct daemon_options *options)
 	    .started_ms = loop_now_ms()};
 	TAILQ_INIT(&d->tickets);
 	TAILQ_INIT(&d->clients);
+	TAILQ_INIT(&d->late);
 	TAILQ_INIT(&d->pools);
 	LIST_INIT(&d->users);
 	err = store_receive();
@@ -520,6 +539,8 @@ daemon_free(struct daemon *d)
 	helper_stop(d->helper);
 	for (int i = 0; i < 3; i++)
 		watch_free(d->signals[i]);
+	timer_free(d->turn);
+	forget_users(d, UINT64_MAX);
 	loop_free(d->loop);
 	instance_close(&d->instance);
 	config_free(d->conf);

@@ -23,13 +23,16 @@ struct helper_job;
 struct listener;
 struct loop;
 struct pool;
+struct timer;
 struct watch;
 
-/* How many connections a user has. */
+/* What is one user's: its connections, and its share of the time. */
 struct user {
 	LIST_ENTRY(user) entry;
 	uid_t uid;
-	unsigned clients;
+	unsigned clients;   /* connections */
+	uint64_t served_us; /* when it was, last */
+	uint64_t paid_us;   /* when it will have paid for it: share.c */
 };
 
 /* A job at the helper; results come in the order of submission. */
@@ -64,7 +67,9 @@ struct daemon {
 	TAILQ_HEAD(, ticket) tickets;
 	TAILQ_HEAD(pool_list, pool) pools;
 	TAILQ_HEAD(client_list, client) clients;
-	LIST_HEAD(, user) users;
+	TAILQ_HEAD(, client) late; /* they wait for their share */
+	struct timer *turn;	   /* runs while there are any */
+	LIST_HEAD(user_list, user) users;
 	unsigned nclients;
 	uint64_t client_ids;
 	uint64_t reloads_total, reload_failures_total;
@@ -97,6 +102,8 @@ void daemon_pool_idle(struct daemon *, struct pool *);
 enum admission { DAEMON_TURNED_AWAY, DAEMON_ADMITTED, DAEMON_GUEST };
 enum admission daemon_admit(struct daemon *, uid_t);
 void daemon_dismiss(struct daemon *, uid_t);
+/* NULL: none has a connection. */
+struct user *daemon_user(const struct daemon *, uid_t);
 /* One more, whatever the limits say; false: no memory. */
 bool daemon_keep_place(struct daemon *, uid_t);
 

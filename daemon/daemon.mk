@@ -38,7 +38,8 @@ service_sources = \
 	daemon/daemon.c daemon/daemon.h \
 	daemon/document.c daemon/document.h \
 	daemon/reload.c \
-	daemon/request.c
+	daemon/request.c \
+	daemon/share.c daemon/share.h
 
 AM_CPPFLAGS += $(SECCOMP_CFLAGS)
 noinst_LTLIBRARIES += daemon/libconfine.la daemon/libdaemon.la

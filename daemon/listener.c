@@ -27,6 +27,7 @@ struct listener {
 	struct timer *pause; /* running while the watch is off */
 	int fd;
 	int spare;	/* given up to turn one client away; -1: gone */
+	bool rests;	/* the watch is off */
 	bool activated; /* the service manager's socket, not ours */
 	dev_t dev;	/* with ino, the path we made; 0: none */
 	ino_t ino;
@@ -200,11 +201,12 @@ client_turn_away(struct listener *listener)
 	return fd >= 0 || fd == -EAGAIN;
 }
 
-static void
-listener_pause(struct listener *listener)
+void
+listener_rest(struct listener *listener, uint32_t ms)
 {
 	watch_set(listener->watch, 0);
-	timer_start(listener->pause, LISTENER_PAUSE_MS);
+	listener->rests = true;
+	timer_start(listener->pause, ms);
 }
 
 static void
@@ -212,7 +214,8 @@ listener_resume(void *arg)
 {
 	struct listener *listener = arg;
 
-	if (watch_set(listener->watch, WATCH_READ) < 0)
+	listener->rests = watch_set(listener->watch, WATCH_READ) < 0;
+	if (listener->rests)
 		timer_start(listener->pause, LISTENER_PAUSE_MS);
 }
 
@@ -225,7 +228,7 @@ listener_short(struct listener *listener, int error)
 		log_warn("listener", "%s: a client %s", strerror(-error),
 		    turned_away ? "was turned away" : "has to wait");
 	if (!turned_away)
-		listener_pause(listener);
+		listener_rest(listener, LISTENER_PAUSE_MS);
 }
 
 static void
@@ -234,7 +237,7 @@ listener_ready(void *arg, unsigned what)
 	struct listener *listener = arg;
 
 	(void)what;
-	for (int i = 0; i < ACCEPT_TURN; i++) {
+	for (int i = 0; i < ACCEPT_TURN && !listener->rests; i++) {
 		int fd = client_accept(listener);
 
 		if (fd >= 0) {

@@ -46,6 +46,9 @@ int listener_open(struct listener **out, struct loop *loop,
  */
 int listener_permit(struct listener *listener, mode_t mode, gid_t group);
 
+/* Accepts nobody for so many milliseconds; also from the callback. */
+void listener_rest(struct listener *listener, uint32_t ms);
+
 /* True if the service manager owns the socket. */
 bool listener_activated(const struct listener *listener);
 

@@ -22,6 +22,7 @@
 #include "lanes.h"
 #include "log.h"
 #include "pool.h"
+#include "share.h"
 #include "probe.h"
 #include "slot.h"
 #include "wire.h"
@@ -422,6 +423,8 @@ pool_reject(struct attachment *a)
 {
 	a->rejected_total++;
 	a->pool->rejected_total++;
+	if (a->client != NULL)
+		share_charge_reject(a->client->user);
 }
 
 static int

@@ -21,9 +21,11 @@
 #include "client.h"
 #include "daemon.h"
 #include "document.h"
+#include "event.h"
 #include "lanes.h"
 #include "log.h"
 #include "pool.h"
+#include "share.h"
 
 #define DEFERRED INT_MIN
 
@@ -1178,11 +1180,24 @@ reply(struct request *rq, int status)
 	client_send(rq->client, rq->out.buf, rq->out.len, &rq->passed);
 }
 
+/*
+ * What moves slots is what the daemon is there for; the rest, and what comes to
+ * nothing, is to keep within a share.
+ */
+static bool
+moves_slots(const struct handler *handler, int status)
+{
+	return (status >= 0 || status == DEFERRED) &&
+	       handler->type != WIRE_DETACH &&
+	       (handler->needs & NEEDS_ATTACHMENT) != 0;
+}
+
 bool
 request_serve(struct client *c, const uint8_t *bytes, size_t len)
 {
 	static uint8_t out[WIRE_MESSAGE_MAX];
 	struct request rq = {.daemon = c->daemon, .client = c};
+	uint64_t begun = loop_now_us();
 	const struct handler *handler;
 	int status;
 
@@ -1205,6 +1220,8 @@ request_serve(struct client *c, const uint8_t *bytes, size_t len)
 	if (status != DEFERRED &&
 	    (rq.h.type != WIRE_FREE || rq.h.tag != 0 || handler == NULL))
 		reply(&rq, status);
+	if (!moves_slots(handler, status))
+		share_charge(c->user, begun);
 	if (rq.document)
 		client_keep_document(c, rq.passed.fds[0]);
 	return !rq.end || client_leave(c);
