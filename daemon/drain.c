@@ -205,6 +205,16 @@ conclude(
 		parked_retry(e->attachment->pool, ref_slot(record));
 }
 
+/* One more that does not fit: after so many its lane waits. */
+static void
+lose_patience(struct lane_end *e)
+{
+	e->patience -= e->patience > 0;
+	e->tiresome = e->patience == 0;
+	if (e->tiresome)
+		e->end = e->read;
+}
+
 /* One record of the ring; false: it can wait for other lanes to be read. */
 static bool
 take(struct lane_end *e, bool park)
@@ -228,9 +238,11 @@ take(struct lane_end *e, bool park)
 	}
 	if (!behind)
 		outcome = record_apply(e, index, record);
-	if (outcome == RECORD_AHEAD && !behind && !park)
+	if (outcome == RECORD_AHEAD && ((!behind && !park) || e->tiresome))
 		return false;
 	e->read++;
+	if (outcome != RECORD_APPLIED)
+		lose_patience(e);
 	if (outcome == RECORD_AHEAD) {
 		if (parked_add(e, index, record))
 			return true;

@@ -319,6 +319,14 @@ timer_start(struct timer *timer, uint32_t ms)
 	return event_start(timer->event, &after);
 }
 
+int
+timer_ensure(struct timer *timer, uint32_t ms)
+{
+	return event_pending(timer->event, EV_TIMEOUT, NULL)
+		   ? 0
+		   : timer_start(timer, ms);
+}
+
 void
 timer_stop(struct timer *timer)
 {

@@ -77,6 +77,8 @@ int timer_new(
  * at most); replaces an earlier start. 0 or -ENOMEM.
  */
 int timer_start(struct timer *timer, uint32_t ms);
+/* The same, if it does not run yet. */
+int timer_ensure(struct timer *timer, uint32_t ms);
 void timer_stop(struct timer *timer);
 /* NULL is accepted. */
 void timer_free(struct timer *timer);

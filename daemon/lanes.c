@@ -25,28 +25,70 @@
 #include "log.h"
 #include "pool.h"
 #include "ring.h"
+#include "share.h"
 
 /* When to look again at records that wait for others, in ms. */
 #define JUDGE_MS 2u
 /* When to look at the rings of those who are away, while somebody waits. */
 #define VISIT_MS 5u
+/*
+ * Records that do not fit, of one lane between two looks of the judge, or of all
+ * together whose users have used their share.
+ */
+#define PATIENCE 256u
 /* A turn that takes longer is not made for each bell. */
 #define TURN_US 200u
 /* How long to believe that there is memory, as long as there is so much. */
 #define ROOM_MS	    1000u
 #define ROOM_PLENTY (UINT64_C(64) << 20)
 
+/* Whether its user need not wait. */
+static bool
+has_share(const struct lane_end *e)
+{
+	const struct attachment *a = e->attachment;
+
+	return !share_is_used(a->pool->daemon, a->client->user);
+}
+
+/* Its user has rung for more than its share: once is enough for now. */
+static void
+mute(struct lane_end *e)
+{
+	e->muted = watch_set(e->bell, 0) == 0;
+	timer_ensure(e->attachment->pool->judge, JUDGE_MS);
+}
+
+/* A ring meanwhile is heard: the doorbell is never read. */
+static void
+unmute(struct lane_end *e)
+{
+	if (!e->muted)
+		return;
+	e->muted =
+	    !has_share(e) || watch_set(e->bell, WATCH_READ | WATCH_EDGE) != 0;
+	if (e->muted)
+		timer_ensure(e->attachment->pool->judge, JUDGE_MS);
+}
+
 static void
 rung(void *arg, unsigned what)
 {
+	uint64_t begun = loop_now_us();
 	struct lane_end *e = arg;
+	struct pool *p = e->attachment->pool;
+	struct user *u = e->attachment->client->user;
 
 	(void)what;
 	/* Where one turn is work, however many have rung, it is one. */
-	if (e->attachment->pool->laborious)
-		timer_start(e->attachment->pool->judge, 0);
-	else
-		lanes_turn(e->attachment->pool);
+	if (!share_admits(p->daemon, u))
+		mute(e);
+	else if (p->laborious)
+		timer_start(p->judge, 0);
+	else {
+		lanes_turn(p);
+		share_charge_turn(u, begun);
+	}
 }
 
 /*
@@ -139,6 +181,7 @@ lane_silence(struct lane_end *e)
 {
 	watch_free(e->bell);
 	e->bell = NULL;
+	e->muted = false;
 	if (e->doorbell >= 0)
 		close(e->doorbell);
 	e->doorbell = -1;
@@ -185,6 +228,7 @@ lane_new(struct attachment *a)
 	e->mirror = a->mirror;
 	e->done = ledger_mirror_done(&a->pool->ledger, a->mirror);
 	e->object.fd = e->doorbell = -1;
+	e->patience = PATIENCE;
 	LIST_INSERT_HEAD(&a->pool->lanes, e, entry);
 	return e;
 }
@@ -369,15 +413,31 @@ drain_round(struct pending *pending, bool park)
 	return moved;
 }
 
-void
-lanes_sweep(struct pool *p)
+/* Whether the sweep has read all it was to. */
+static bool
+is_over(const struct pool *p)
+{
+	const struct lane_end *e;
+
+	LIST_FOREACH (e, &p->lanes, entry)
+		if (!e->breached && e->read < e->goal)
+			return false;
+	return true;
+}
+
+/* Goes on with the sweep, or, where it is over, with the next one. */
+static void
+sweep(struct pool *p, uint32_t judged)
 {
 	struct pending pending = LIST_HEAD_INITIALIZER(pending);
 	struct lane_end *e;
-	uint64_t sweep = ++p->sweeps;
+	bool more = false, begins = p->swept == p->sweeps;
 
+	p->sweeps += begins;
 	LIST_FOREACH (e, &p->lanes, entry) {
 		lane_look(e);
+		if (begins)
+			e->goal = e->end;
 		if (e->read != e->end)
 			LIST_INSERT_HEAD(&pending, e, pending);
 	}
@@ -387,11 +447,55 @@ lanes_sweep(struct pool *p)
 	 */
 	while (drain_round(&pending, false) || drain_round(&pending, true))
 		continue;
-	parked_judge(p, sweep);
-	LIST_FOREACH (e, &p->lanes, entry)
+	if (is_over(p))
+		p->swept = p->sweeps;
+	parked_judge(p, judged);
+	LIST_FOREACH (e, &p->lanes, entry) {
 		lane_settle(e);
-	if (!parking_empty(p->parking))
-		timer_start(p->judge, JUDGE_MS);
+		more = more || e->tiresome;
+	}
+	if (more || !parking_empty(p->parking))
+		timer_ensure(p->judge, JUDGE_MS);
+}
+
+/* All that lies there is read. */
+static void
+have_all_patience(struct lane_end *e)
+{
+	e->patience = UINT32_MAX;
+	e->tiresome = false;
+}
+
+/* Who brings many lanes shall have no more of it. */
+static void
+be_patient(struct lane_end *e)
+{
+	e->patience = has_share(e)
+			  ? PATIENCE
+			  : 1 + PATIENCE / (e->attachment->pool->clients + 1);
+	e->tiresome = false;
+}
+
+static void
+all_patient(struct pool *p)
+{
+	struct lane_end *e;
+
+	LIST_FOREACH (e, &p->lanes, entry)
+		be_patient(e);
+}
+
+void
+lanes_sweep(struct pool *p)
+{
+	struct lane_end *e;
+
+	/* One that is under way ends with this one, which reads all. */
+	p->swept = p->sweeps;
+	LIST_FOREACH (e, &p->lanes, entry)
+		have_all_patience(e);
+	sweep(p, UINT32_MAX);
+	all_patient(p);
 }
 
 void
@@ -401,12 +505,20 @@ lane_catch_up(struct attachment *a)
 
 	if (e == NULL)
 		return;
+	have_all_patience(e);
 	lane_look(e);
 	lane_drain(e, false);
+	be_patient(e);
 	if (e->read != e->end || e->parked > 0)
 		lanes_sweep(a->pool);
 	else
 		lane_settle(e);
+}
+
+void
+lanes_glance(struct pool *p)
+{
+	sweep(p, PATIENCE);
 }
 
 /* Whether this lane has something for a daemon that is about to sleep. */
@@ -418,7 +530,7 @@ has_work(struct lane_end *e)
 
 	if (e->breached)
 		return false;
-	if (unread > 0 &&
+	if (unread > 0 && !e->tiresome &&
 	    (unread >= e->watermark || e->attachment->pool->eager))
 		return true;
 	return e->low > 0 && lane_stock(e) < e->low &&
@@ -438,11 +550,15 @@ sleep_all(struct pool *p)
 		ring_sleep(&e->lane);
 	/* With the one in ring_wake(). */
 	atomic_thread_fence(memory_order_seq_cst);
-	LIST_FOREACH (e, &p->lanes, entry)
-		if (e->bell != NULL && has_work(e)) {
+	LIST_FOREACH (e, &p->lanes, entry) {
+		if (e->bell == NULL || e->muted || !has_work(e))
+			continue;
+		if (share_admits(p->daemon, e->attachment->client->user)) {
 			watch_wake(e->bell, WATCH_READ);
 			break;
 		}
+		mute(e);
+	}
 }
 
 /*
@@ -458,7 +574,7 @@ lanes_visit(struct pool *p)
 		return;
 	LIST_FOREACH (e, &p->lanes, entry)
 		if (e->bell == NULL) {
-			timer_start(p->judge, VISIT_MS);
+			timer_ensure(p->judge, VISIT_MS);
 			return;
 		}
 }
@@ -470,7 +586,7 @@ lanes_turn(struct pool *p)
 	struct lane_end *e;
 
 	pool_look_at_clock();
-	lanes_sweep(p);
+	lanes_glance(p);
 	waiters_serve(p);
 	LIST_FOREACH (e, &p->lanes, entry)
 		lane_top_up(e);
@@ -483,7 +599,13 @@ lanes_turn(struct pool *p)
 void
 lanes_judge(void *arg)
 {
-	lanes_turn(arg);
+	struct pool *p = arg;
+	struct lane_end *e;
+
+	all_patient(p);
+	lanes_turn(p);
+	LIST_FOREACH (e, &p->lanes, entry)
+		unmute(e);
 }
 
 /*

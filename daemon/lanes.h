@@ -46,18 +46,22 @@ struct lane_end {
 	bool breached;	       /* nothing of it is read any more */
 	uint64_t read;	       /* records below were taken */
 	uint64_t end;	       /* and below this they may be, now */
+	uint64_t goal;	       /* and below this the sweep is to read */
 	uint64_t released;     /* and below this the client may write */
 	uint64_t head_seen;    /* grants below were taken by the client */
 	uint64_t notice;       /* the last one */
 	uint64_t refused_tail; /* refusals told */
 	uint64_t allocs_seen, frees_seen; /* of the client's counts */
 	bool refused;			  /* some since the last notice */
+	uint32_t patience;		  /* with records that do not fit, */
+	bool tiresome;			  /* and it is at an end */
 	uint32_t parked;		  /* records */
 	uint32_t target;		  /* stock to keep */
 	uint32_t peak;			  /* slots out, of late */
 	uint32_t watermark, low, limit;	  /* what the client was told */
 	int doorbell;
 	struct watch *bell;
+	bool muted; /* nobody listens to it before the judge has looked */
 };
 
 /* lanes.c */
@@ -94,8 +98,15 @@ void lane_notify(struct lane_end *);
 
 /* Reads what this client has published, and no other. */
 void lane_catch_up(struct attachment *);
-/* Reads every lane of the pool. */
+/* Reads every lane of the pool, whatever lies there. */
 void lanes_sweep(struct pool *);
+/*
+ * The same, with patience: records that are refused or parked are many or few
+ * for each lane, and the rest of it waits for the judge. So a sweep may take
+ * several; it is over when each lane was read as far as it was filled when the
+ * sweep began.
+ */
+void lanes_glance(struct pool *);
 /* Sweeps, serves who waits, tops up, and lets the clients ring again. */
 void lanes_turn(struct pool *);
 /* The judge's timer: lanes_turn() for a `struct pool *`. */
@@ -151,8 +162,8 @@ bool parked_before(const struct lane_end *, uint64_t record);
 bool parked_add(struct lane_end *, uint64_t index, uint64_t record);
 /* The slot's version has moved. */
 void parked_retry(struct pool *, uint32_t slot);
-/* Refuses what was parked before sweep `sweep`, which is complete. */
-void parked_judge(struct pool *, uint64_t sweep);
+/* Refuses what was parked before the last whole sweep, so many at most. */
+void parked_judge(struct pool *, uint32_t most);
 /* Forgets this lane's. */
 void parked_drop(struct lane_end *);
 

@@ -333,7 +333,7 @@ parked_retry(struct pool *p, uint32_t slot)
 }
 
 void
-parked_judge(struct pool *p, uint64_t sweep)
+parked_judge(struct pool *p, uint32_t most)
 {
 	struct parking *g = p->parking;
 	struct parked_queue *q;
@@ -343,7 +343,8 @@ parked_judge(struct pool *p, uint64_t sweep)
 	 * Of one queue the older were parked before, so the oldest of all is
 	 * the first of its queue.
 	 */
-	while ((r = TAILQ_FIRST(&g->ages)) != NULL && r->sweep < sweep) {
+	while ((r = TAILQ_FIRST(&g->ages)) != NULL && r->sweep < p->swept &&
+	       most-- > 0) {
 		q = r->queue;
 		pool_reject(q->lane->attachment);
 		refuse_first(g, q);

@@ -554,11 +554,13 @@ try_alloc(
 	int got;
 
 	/* What was just freed, perhaps by others, is the first to be used. */
-	lanes_sweep(a->pool);
+	lanes_glance(a->pool);
 	/*
 	 * Before the answer is no, see what lies about; at others' only if that
 	 * can help.
 	 */
+	if (!can_be_met(&wish))
+		lanes_sweep(a->pool);
 	if (attachment_quota_left(a) < (wait ? n : 1))
 		lanes_recover(a->pool, a->account, can_be_met, &wish);
 	else if (!can_be_met(&wish))
