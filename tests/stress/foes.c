@@ -832,7 +832,9 @@ foe(int control, void *arg)
 	    .random = s->seed, .r.fd = -1, .own.fd = -1, .line = {-1, -1}};
 
 	(void)control;
-	if (setpgid(0, s->group) != 0 || !become_stranger(s->attack))
+	if (sched_setaffinity(0, sizeof(foes.processors), &foes.processors) !=
+		0 ||
+	    setpgid(0, s->group) != 0 || !become_stranger(s->attack))
 		return 1;
 	/* To become another forgets it. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -4,6 +4,7 @@
 #ifndef SLABD_TESTS_FOES_H
 #define SLABD_TESTS_FOES_H
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@ extern struct foes {
 	bool sealed;		/* the pair's own pool may be cut */
 	bool strangers;		/* they are of another user than the daemon */
 	unsigned portion;	/* records that are kept ahead in a lane */
+	cpu_set_t processors;	/* theirs */
 	_Atomic uint64_t *acts; /* of the attack under way */
 } foes;
 

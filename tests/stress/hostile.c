@@ -33,6 +33,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -105,6 +106,7 @@ struct board {
 
 static struct board *board;
 static struct server server;
+static cpu_set_t pairs_processor;
 
 static uint64_t
 now_ns(void)
@@ -159,6 +161,9 @@ begin(struct honest *h, const char *label)
 	int err;
 
 	close(h->others);
+	must(sched_setaffinity(0, sizeof(pairs_processor), &pairs_processor) ==
+		 0,
+	    "its processor", -errno);
 	o.socket_path = server.socket;
 	o.label = label;
 	err = slabd_open_options(&h->session, &o);
@@ -334,8 +339,7 @@ forget_peak(void)
 
 struct result {
 	uint64_t acts;
-	double ratio[NWHATS][ROUNDS_MAX]; /* of the 99th percentile */
-	double p99_us[NWHATS][ROUNDS_MAX];
+	double p99_us[NWHATS][ROUNDS_MAX]; /* 99th percentiles */
 	double worst_us;
 	long rss_kib, peak_kib; /* the largest */
 	unsigned fds;
@@ -350,6 +354,9 @@ struct test {
 	pid_t maker_pid, taker_pid;
 	struct raw checker;
 	struct look before;
+	double alone_us[NWHATS]
+		       [ATTACKS_MAX * ROUNDS_MAX]; /* percentiles, too */
+	unsigned nalone;
 	struct result results[ATTACKS_MAX];
 };
 
@@ -589,7 +596,6 @@ static bool
 one_attack(struct test *t, unsigned round, const struct attack *a)
 {
 	struct result *r = &t->results[a - attacks];
-	double before[NWHATS];
 	int controls[FOES_MAX];
 	pid_t pids[FOES_MAX];
 	struct look l;
@@ -598,7 +604,8 @@ one_attack(struct test *t, unsigned round, const struct attack *a)
 	if (!pair_works(t, t->bursts))
 		return false;
 	for (enum what w = 0; w < NWHATS; w++)
-		before[w] = collect(w, NULL);
+		t->alone_us[w][t->nalone] = collect(w, NULL);
+	t->nalone++;
 	forget_peak();
 	if (!attack_begins(t, a, pids, controls))
 		return false;
@@ -607,10 +614,8 @@ one_attack(struct test *t, unsigned round, const struct attack *a)
 	r->peak_kib = l.peak_kib > r->peak_kib ? l.peak_kib : r->peak_kib;
 	attack_ends(a, pids[0], controls);
 	r->acts += load_relaxed(&board->acts);
-	for (enum what w = 0; w < NWHATS && good; w++) {
+	for (enum what w = 0; w < NWHATS && good; w++)
 		r->p99_us[w][round] = collect(w, &r->worst_us);
-		r->ratio[w][round] = r->p99_us[w][round] / before[w];
-	}
 	if (good && (a->flags & ATTACK_CUTS) != 0)
 		good = renew_cut(t);
 	if (good && settle(t, r))
@@ -678,18 +683,18 @@ is_sanitized(void)
 
 /* One row; false: it fails, whatever it says about time. */
 static bool
-report_one(
-    const struct test *t, const struct attack *a, struct result *r, bool *met)
+report_one(const struct test *t, const struct attack *a, struct result *r,
+    const double *alone_us, bool *met)
 {
-	double ratio, p99;
+	double times, p99;
 	bool good = r->acts >= a->least;
 
 	printf("%-12s%12llu", a->name, (unsigned long long)r->acts);
 	for (enum what w = 0; w < NWHATS; w++) {
 		p99 = median(r->p99_us[w], t->rounds);
-		ratio = median(r->ratio[w], t->rounds);
-		*met = *met && ratio <= GOAL;
-		printf("%9.0f%7.1f", p99, ratio);
+		times = p99 / alone_us[w];
+		*met = *met && times <= GOAL;
+		printf("%9.0f%7.1f", p99, times);
 	}
 	printf("%9.1f%9ld%9ld%5u  %s\n", r->worst_us / 1000, r->rss_kib,
 	    r->peak_kib, r->fds, *met ? "met" : "missed");
@@ -708,15 +713,22 @@ static bool
 report(struct test *t, bool strict)
 {
 	unsigned rows = 0, within = 0;
+	double alone_us[NWHATS];
 	bool good = true, met;
 
 	printf("\nbefore: %ld KiB, %u descriptors; afterwards at most %d KiB "
 	       "more\n%-12s%12s",
 	    t->before.rss_kib, t->before.fds, SPARE_KIB, "", "acts");
 	for (enum what w = 0; w < NWHATS; w++)
-		printf("%9s%7s", what_names[w], "ratio");
-	printf("%9s%9s%9s%5s\n%24s%9s%7s%9s%7s%9s%9s%9s\n", "worst", "after",
-	    "peak", "fds", "", "p99 us", "", "p99 us", "", "ms", "KiB", "KiB");
+		printf("%9s%7s", what_names[w], "times");
+	printf("%9s%9s%9s%5s\n%24s%9s%7s%9s%7s%9s%9s%9s\n%-24s", "worst",
+	    "after", "peak", "fds", "", "p99 us", "", "p99 us", "", "ms", "KiB",
+	    "KiB", "alone");
+	for (enum what w = 0; w < NWHATS; w++) {
+		alone_us[w] = median(t->alone_us[w], t->nalone);
+		printf("%9.0f%7.1f", alone_us[w], 1.0);
+	}
+	putchar('\n');
 	for (unsigned i = 0; i < nattacks; i++) {
 		met = true;
 		if (!is_chosen(t, &attacks[i]))
@@ -725,7 +737,9 @@ report(struct test *t, bool strict)
 			printf("%-12sskipped: core_pattern\n", attacks[i].name);
 			continue;
 		}
-		good = report_one(t, &attacks[i], &t->results[i], &met) && good;
+		good = report_one(
+			   t, &attacks[i], &t->results[i], alone_us, &met) &&
+		       good;
 		rows += (attacks[i].flags & ATTACK_NONE) == 0;
 		within += (attacks[i].flags & ATTACK_NONE) == 0 && met;
 	}
@@ -787,6 +801,27 @@ serve(void)
 	return err == 0 || wrong("cannot start", strerror(-err));
 }
 
+/*
+ * The first processor is the pair's, the others are the attackers'. False: there
+ * is but one, for all.
+ */
+static bool
+divide_processors(void)
+{
+	int first = 0;
+
+	sched_getaffinity(0, sizeof(foes.processors), &foes.processors);
+	pairs_processor = foes.processors;
+	if (CPU_COUNT(&foes.processors) < 2)
+		return false;
+	while (!CPU_ISSET(first, &foes.processors))
+		first++;
+	CPU_ZERO(&pairs_processor);
+	CPU_SET(first, &pairs_processor);
+	CPU_CLR(first, &foes.processors);
+	return true;
+}
+
 static bool
 options(int argc, char **argv, struct test *t, bool *strict)
 {
@@ -828,10 +863,13 @@ main(int argc, char **argv)
 	if (!options(argc, argv, &t, &strict))
 		return 2;
 	foes.strangers = geteuid() == 0;
-	printf("seed %llu, %u rounds of %u bursts, %s memory, attackers %s\n",
+	printf("seed %llu, %u rounds of %u bursts, %s memory, attackers %s, "
+	       "%s\n",
 	    (unsigned long long)t.random, t.rounds, t.bursts,
 	    foes.sealed ? "sealed" : "named",
-	    foes.strangers ? "of another user" : "of the same user");
+	    foes.strangers ? "of another user" : "of the same user",
+	    divide_processors() ? "on other processors"
+				: "on the same processor");
 	fflush(stdout);
 	/* What attackers leave behind is ours to reap. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
