@@ -1330,11 +1330,12 @@ pick_moment(uint64_t *random)
 	return at > STEPS * 11 / 10 ? 0 : at;
 }
 
-/* Up to two processes, and perhaps the daemon, at any moment of the round. */
+/* All processes but one, or fewer, and perhaps the daemon, at any moment of the
+ * round. */
 static void
 pick_victims(uint64_t *random)
 {
-	unsigned victims = random_below(random, 3), i;
+	unsigned victims = random_below(random, processes), i;
 
 	while (victims-- > 0) {
 		i = random_below(random, processes);
