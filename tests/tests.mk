@@ -290,8 +290,8 @@ coverage:
 	@test -n '$(COV_CFLAGS)' || { echo 'configure --enable-coverage' >&2; false; }
 	find . -name '*.gcda' -delete
 	$(MAKE) clean
-	$(MAKE) COV_CFLAGS='--coverage -O0' check
+	status=0; $(MAKE) COV_CFLAGS='--coverage -O0' check || status=$$?; \
 	find . -name '*.gcda' -exec gcov -n -b {} + | \
-	    $(AWK) -f $(srcdir)/tests/coverage.awk
+	    $(AWK) -f $(srcdir)/tests/coverage.awk; exit $$status
 .PHONY: coverage
 EXTRA_DIST += tests/coverage.awk
