@@ -30,32 +30,45 @@ EXTRA_DIST += tests/fuzz/corpus tests/fuzz/drain.allow \
 	tests/fuzz/protocol.allow
 
 replay_sources = tests/fuzz/replay.c tests/fuzz/replay.h
-host_sources = tests/fuzz/host.c tests/fuzz/host.h tests/fuzz/input.h
+host_sources = tests/fuzz/host.c tests/fuzz/host.h tests/fuzz/input.h \
+	tests/fuzz/kernel.c tests/fuzz/kernel.h
 drain_sources = tests/fuzz/fuzz_drain.c tests/fuzz/judge.c tests/fuzz/judge.h \
-	tests/fuzz/kernel.c tests/fuzz/oracle.c tests/fuzz/oracle.h \
-	tests/fuzz/world.c tests/fuzz/world.h $(host_sources)
-protocol_sources = tests/fuzz/fuzz_protocol.c $(host_sources)
-wrap_peer = -Wl,--wrap=peer_of -Wl,--wrap=peer_alive -Wl,--wrap=headroom
+	tests/fuzz/oracle.c tests/fuzz/oracle.h tests/fuzz/world.c \
+	tests/fuzz/world.h $(host_sources)
+protocol_sources = tests/fuzz/fuzz_protocol.c tests/fuzz/sockets.c \
+	tests/fuzz/sockets.h $(host_sources)
 wrap_kernel = -Wl,--wrap=region_create -Wl,--wrap=region_open \
 	-Wl,--wrap=region_unlink -Wl,--wrap=region_close \
-	-Wl,--wrap=region_size -Wl,--wrap=guard_map -Wl,--wrap=guard_unmap \
+	-Wl,--wrap=region_size -Wl,--wrap=region_allocated \
+	-Wl,--wrap=guard_map -Wl,--wrap=guard_unmap \
 	-Wl,--wrap=posix_fallocate -Wl,--wrap=fallocate -Wl,--wrap=eventfd \
-	-Wl,--wrap=close -Wl,--wrap=headroom -Wl,--wrap=watch_new \
-	-Wl,--wrap=watch_wake -Wl,--wrap=timer_start \
-	-Wl,--wrap=loop_now_ms -Wl,--wrap=loop_now_us \
-	-Wl,--wrap=pool_look_at_clock -Wl,--wrap=barrier_all \
+	-Wl,--wrap=close -Wl,--wrap=headroom -Wl,--wrap=loop_now_ms \
+	-Wl,--wrap=loop_now_us -Wl,--wrap=pool_look_at_clock \
+	-Wl,--wrap=barrier_all
+wrap_world = $(wrap_kernel) -Wl,--wrap=watch_new -Wl,--wrap=watch_wake \
+	-Wl,--wrap=timer_start -Wl,--wrap=timer_ensure \
 	-Wl,--wrap=client_attach -Wl,--wrap=client_fail
+wrap_sockets = $(wrap_kernel) -Wl,--wrap=peer_of -Wl,--wrap=peer_find \
+	-Wl,--wrap=peer_alive -Wl,--wrap=peer_refuse_descriptors \
+	-Wl,--wrap=recv -Wl,--wrap=recvmsg -Wl,--wrap=send \
+	-Wl,--wrap=sendmsg -Wl,--wrap=shutdown -Wl,--wrap=ioctl \
+	-Wl,--wrap=fcntl -Wl,--wrap=ftruncate -Wl,--wrap=getrandom \
+	-Wl,--wrap=geteuid -Wl,--wrap=document_seal \
+	-Wl,--wrap=daemon_submit -Wl,--wrap=watch_new -Wl,--wrap=watch_set \
+	-Wl,--wrap=watch_wake -Wl,--wrap=watch_free -Wl,--wrap=timer_new \
+	-Wl,--wrap=timer_start -Wl,--wrap=timer_ensure \
+	-Wl,--wrap=timer_stop -Wl,--wrap=timer_free
 
 tests_fuzz_replay_config_SOURCES = tests/fuzz/fuzz_config.c $(replay_sources)
 tests_fuzz_replay_config_CPPFLAGS = $(AM_CPPFLAGS) -DREPLAY
 tests_fuzz_replay_config_LDADD = daemon/libdaemon.la
 tests_fuzz_replay_drain_SOURCES = $(drain_sources) $(replay_sources)
 tests_fuzz_replay_drain_CPPFLAGS = $(AM_CPPFLAGS) -DREPLAY
-tests_fuzz_replay_drain_LDFLAGS = $(AM_LDFLAGS) $(wrap_kernel)
+tests_fuzz_replay_drain_LDFLAGS = $(AM_LDFLAGS) $(wrap_world)
 tests_fuzz_replay_drain_LDADD = daemon/libdaemon.la
 tests_fuzz_replay_protocol_SOURCES = $(protocol_sources) $(replay_sources)
 tests_fuzz_replay_protocol_CPPFLAGS = $(AM_CPPFLAGS) -DREPLAY
-tests_fuzz_replay_protocol_LDFLAGS = $(AM_LDFLAGS) $(wrap_peer)
+tests_fuzz_replay_protocol_LDFLAGS = $(AM_LDFLAGS) $(wrap_sockets)
 tests_fuzz_replay_protocol_LDADD = daemon/libdaemon.la
 
 # The fuzzers have objects of their own, since they need them instrumented: of
@@ -76,13 +89,13 @@ tests_fuzz_fuzz_drain_SOURCES = $(drain_sources) tests/fuzz/replay.h \
 	$(fuzzed_sources)
 tests_fuzz_fuzz_drain_CFLAGS = $(AM_CFLAGS) $(FUZZ_CFLAGS) \
 	$(fuzz_watch)/drain.allow
-tests_fuzz_fuzz_drain_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS) $(wrap_kernel)
+tests_fuzz_fuzz_drain_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS) $(wrap_world)
 tests_fuzz_fuzz_drain_LDADD = $(EVENT_LIBS) $(CJSON_LIBS) $(SECCOMP_LIBS)
 tests_fuzz_fuzz_protocol_SOURCES = $(protocol_sources) tests/fuzz/replay.h \
 	$(fuzzed_sources)
 tests_fuzz_fuzz_protocol_CFLAGS = $(AM_CFLAGS) $(FUZZ_CFLAGS) \
 	$(fuzz_watch)/protocol.allow
-tests_fuzz_fuzz_protocol_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS) $(wrap_peer)
+tests_fuzz_fuzz_protocol_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_CFLAGS) $(wrap_sockets)
 tests_fuzz_fuzz_protocol_LDADD = $(EVENT_LIBS) $(CJSON_LIBS) $(SECCOMP_LIBS)
 
 # Both ways to build them use the same objects: these know by which.

@@ -2,8 +2,9 @@
  * Fuzzes the protocol, with state: the input is a program for up to three
  * clients that connect, say anything, use the refs they were given, repeat
  * themselves, hang up and come back, as new ones or to resume a session, all
- * against the real daemon in this process. After each input the books must
- * balance, and once everybody is gone every slot must be free.
+ * against the real daemon in this process; only its kernel is played, see
+ * kernel.h and sockets.h. After each input the books must balance, and once
+ * everybody is gone every slot must be free and every descriptor closed.
  *
  * An instruction is one byte: bits 6-7 choose the client, the others what it
  * does, in the order of `instructions`; operands are the bytes behind it. Refs
@@ -13,25 +14,21 @@
 #include "config.h"
 
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "daemon/client.h"
-#include "daemon/event.h"
-#include "daemon/headroom.h"
 #include "daemon/peer.h"
 #include "daemon/pool.h"
 #include "host.h"
 #include "input.h"
+#include "kernel.h"
 #include "replay.h"
+#include "sockets.h"
 #include "wire.h"
 
-#define CLIENTS	  3
-#define REFS	  16
-#define SESSIONS  4
-#define READ_ONCE 8 /* messages */
-#define FLAGS_AT  2 /* in a message; the low byte */
+#define CLIENTS	 3
+#define REFS	 16
+#define SESSIONS 4
+#define FLAGS_AT 2 /* in a message; the low byte */
 
 static const char config_text[] =
     "{ 'socket': '%s/s', 'handshake_seconds': 3600,"
@@ -55,7 +52,10 @@ struct said {
 };
 
 static struct daemon daemon_;
-static int sockets[CLIENTS];
+static struct line *lines[CLIENTS]; /* NULL: not connected */
+static bool silent[CLIENTS];	    /* it does not read */
+static bool busy;		    /* the daemon does not look */
+static bool passes;		    /* the next message has descriptors */
 static struct said said[CLIENTS];
 static uint64_t refs[REFS];
 static unsigned nrefs;
@@ -63,14 +63,14 @@ static struct session sessions[SESSIONS];
 static unsigned nsessions;
 static uint32_t tag;
 
-/* What the kernel is made to say of whoever connects next. */
+/* What is said of whoever connects next. */
 static uid_t next_uid;
 static bool next_lives; /* beyond its connection: a case for quarantine */
 
-/* Linked with --wrap: asking the kernel takes longer than all the rest. */
-extern __typeof__(peer_of) __wrap_peer_of;
-extern __typeof__(peer_alive) __wrap_peer_alive;
-extern __typeof__(headroom) __wrap_headroom;
+/* Linked with --wrap: there are no processes to be asked about. */
+WRAP(peer_of);
+WRAP(peer_find);
+WRAP(peer_alive);
 
 int
 __wrap_peer_of(struct peer *peer, int socket)
@@ -79,21 +79,22 @@ __wrap_peer_of(struct peer *peer, int socket)
 	*peer = (struct peer){.pid = 1,
 	    .uid = next_uid,
 	    .gid = next_uid,
-	    .pidfd = next_lives ? eventfd(0, EFD_CLOEXEC) : -1};
+	    .pidfd = next_lives ? kernel_fd() : -1};
+	return 0;
+}
+
+int
+__wrap_peer_find(struct peer *peer, pid_t pid, uid_t uid, uint64_t start_time)
+{
+	*peer = (struct peer){
+	    .pid = pid, .uid = uid, .start_time = start_time, .pidfd = -1};
 	return 0;
 }
 
 bool
 __wrap_peer_alive(int pidfd)
 {
-	return pidfd >= 0;
-}
-
-uint64_t
-__wrap_headroom(int fd)
-{
-	(void)fd;
-	return UINT64_MAX;
+	return pidfd >= 0 && !process_ended(pidfd);
 }
 
 static void
@@ -103,7 +104,27 @@ end_daemon(void)
 
 	while ((c = TAILQ_FIRST(&daemon_.clients)) != NULL)
 		client_end(c, true);
+	kernel_play(false);
 	host_end(&daemon_);
+	kernel_release();
+}
+
+/* Small lanes, of both pools: nothing but the daemon looks at them. */
+static void
+shrink_lanes(void)
+{
+	struct lane_geometry g = {.magazines_at = LANE_PAGE,
+	    .magazines = 2,
+	    .magazine_room = 8,
+	    .grants_at = 2 * LANE_PAGE,
+	    .grants = 64,
+	    .records_at = 3 * LANE_PAGE,
+	    .records = 64};
+	struct pool *p;
+
+	TAILQ_FOREACH (p, &daemon_.pools, entry)
+		p->lane_geometry = g;
+	kernel_reserve(KERNEL_OBJECTS, lane_bytes(&g));
 }
 
 int
@@ -113,9 +134,9 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argv;
 	host_begin(&daemon_, config_text);
 	host_drop_names(&daemon_);
+	shrink_lanes();
 	atexit(end_daemon);
-	for (int i = 0; i < CLIENTS; i++)
-		sockets[i] = -1;
+	kernel_play(true);
 	return 0;
 }
 
@@ -168,44 +189,41 @@ learn(const uint8_t *bytes, size_t len)
 	}
 }
 
+static void
+turn(void)
+{
+	if (!busy)
+		loop_turn();
+}
+
 /* Others hear what came for them when they say something. */
 static void
 hear(int i)
 {
-	static uint8_t bytes[READ_ONCE][WIRE_MESSAGE_MAX + 1];
-	struct mmsghdr messages[READ_ONCE] = {0};
-	struct iovec io[READ_ONCE];
-	int n;
+	const uint8_t *bytes;
+	size_t len;
 
-	for (int k = 0; k < READ_ONCE; k++) {
-		io[k] = (struct iovec){bytes[k], sizeof(bytes[k])};
-		messages[k].msg_hdr.msg_iov = &io[k];
-		messages[k].msg_hdr.msg_iovlen = 1;
-	}
-	do {
-		n = recvmmsg(
-		    sockets[i], messages, READ_ONCE, MSG_DONTWAIT, NULL);
-		for (int k = 0; k < n && messages[k].msg_len > 0; k++)
-			learn(bytes[k], messages[k].msg_len);
-	} while (n == READ_ONCE && messages[n - 1].msg_len > 0);
+	while (!silent[i] && (bytes = line_hear(lines[i], &len)) != NULL)
+		learn(bytes, len);
 }
 
 static void
 hang_up(int i)
 {
-	if (sockets[i] >= 0)
-		close(sockets[i]);
-	sockets[i] = -1;
-	loop_poll(daemon_.loop);
+	if (lines[i] != NULL)
+		line_hang_up(lines[i]);
+	lines[i] = NULL;
+	turn();
 }
 
 static void
 send_bytes(int i, const void *bytes, size_t len)
 {
-	if (sockets[i] < 0)
+	if (lines[i] == NULL)
 		return;
-	send(sockets[i], bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	loop_poll(daemon_.loop);
+	line_say(lines[i], bytes, len, passes);
+	passes = false;
+	turn();
 	hear(i);
 }
 
@@ -252,18 +270,18 @@ do_connect(int i, struct input *in)
 {
 	const struct session *s;
 	struct wire_writer w;
-	int pair[2];
+	int fd;
 	uint8_t how;
 
 	hang_up(i);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-		0, pair) != 0)
+	lines[i] = line_open(&fd);
+	if (lines[i] == NULL)
 		return;
-	sockets[i] = pair[0];
+	silent[i] = false;
 	how = next(in);
 	next_uid = how & 3; /* 0 may administer */
 	next_lives = how >> 2 & 1;
-	client_accept(&daemon_, pair[1]);
+	client_accept(&daemon_, fd);
 	if (how >> 3 == 0)
 		return;
 	start(&w, in, WIRE_HELLO);
@@ -401,9 +419,91 @@ do_again(int i, struct input *in)
 	send_bytes(i, s->bytes, s->len);
 }
 
-static void (*const instructions[])(int, struct input *) = {do_connect,
-    do_hang_up, do_raw, do_any, do_empty, do_pool, do_number, do_ref,
-    do_free_many, do_resume, do_again};
+/* It does not read any more, or again. */
+static void
+do_silence(int i, struct input *in)
+{
+	(void)in;
+	silent[i] = !silent[i];
+	if (lines[i] == NULL)
+		return;
+	hear(i);
+	turn();
+	hear(i);
+}
+
+/* The daemon is at something else; what happens meanwhile it sees at once. */
+static void
+do_busy(int i, struct input *in)
+{
+	(void)i;
+	(void)in;
+	busy = !busy;
+	turn();
+}
+
+/* A process ends, perhaps before its connection. */
+static void
+do_die(int i, struct input *in)
+{
+	unsigned n = next(in) % 8;
+	struct client *c;
+
+	(void)i;
+	TAILQ_FOREACH (c, &daemon_.clients, entry)
+		if (c->peer.pidfd >= 0 && n-- == 0) {
+			process_end(c->peer.pidfd);
+			break;
+		}
+	turn();
+}
+
+static void
+do_timer(int i, struct input *in)
+{
+	(void)i;
+	(void)in;
+	loop_timer();
+	turn();
+}
+
+static void
+do_fail(int i, struct input *in)
+{
+	(void)i;
+	(void)in;
+	helper_fail();
+}
+
+static void
+do_pass(int i, struct input *in)
+{
+	(void)i;
+	(void)in;
+	passes = true;
+}
+
+typedef void instruction(int, struct input *);
+
+static instruction *const instructions[] = {do_connect, do_hang_up, do_raw,
+    do_any, do_empty, do_pool, do_number, do_ref, do_free_many, do_resume,
+    do_again};
+
+/* In place of some of the above, from OUTSIDE on: what is nobody's message. */
+#define OUTSIDE 55
+static instruction *const outside[] = {
+    do_silence, do_busy, do_die, do_timer, do_fail, do_pass};
+
+#define COUNT(a) (sizeof(a) / sizeof(*(a)))
+
+static instruction *
+instruction_of(uint8_t op)
+{
+	op &= 0x3f;
+	return op >= OUTSIDE && op < OUTSIDE + COUNT(outside)
+		   ? outside[op - OUTSIDE]
+		   : instructions[op % COUNT(instructions)];
+}
 
 static void
 audit(void)
@@ -417,7 +517,7 @@ audit(void)
 
 /* Everybody goes, in a way that sets nothing aside; what is left is free. */
 static void
-clear(void)
+clear_daemon(void)
 {
 	struct client *c;
 	struct pool *p;
@@ -430,7 +530,20 @@ clear(void)
 		orphans_evict(p, UINT32_MAX);
 		must(p->count[SLOT_FREE] == p->slots, "a slot is lost");
 		must(p->clients == 0 && p->owed == 0, "a client is left");
+		segments_trim(p);
 	}
+	/* Until the pools are as they began. */
+	do
+		loop_turn();
+	while (loop_timer());
+}
+
+static void
+clear(void)
+{
+	busy = passes = false;
+	clear_daemon();
+	loop_restart();
 	nrefs = nsessions = tag = 0;
 	memset(refs, 0, sizeof(refs));
 	memset(sessions, 0, sizeof(sessions));
@@ -446,9 +559,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	while (in.left > 0) {
 		op = next(&in);
-		instructions[(op & 0x3f) %
-			     (sizeof(instructions) / sizeof(*instructions))](
-		    (op >> 6) % CLIENTS, &in);
+		instruction_of(op)((op >> 6) % CLIENTS, &in);
 	}
 	audit();
 	clear();

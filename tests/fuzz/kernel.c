@@ -1,11 +1,3 @@
-/*
- * The kernel's part in an attachment, linked with --wrap: objects that are no
- * files but memory that was there before, doorbells without a descriptor, and a
- * clock that stands still.
- *
- * Each is declared by the header of what it stands for, so that one which does
- * not fit does not compile.
- */
 #include "config.h"
 
 #include <errno.h>
@@ -20,20 +12,20 @@
 #include "daemon/guard.h"
 #include "daemon/headroom.h"
 #include "daemon/region.h"
+#include "daemon/pool.h"
 #include "input.h"
-#include "world.h"
+#include "kernel.h"
 
-#define FAKE	 1000000 /* the first object's descriptor; there is none */
-#define DOORBELL (FAKE + LANES)
-#define NOW_MS	 UINT64_C(1000000)
-
-#define WRAP(name) extern __typeof__(name) __real_##name, __wrap_##name
+#define FAKE   1000000 /* the first object's descriptor; there is none */
+#define FDS    (FAKE + KERNEL_OBJECTS)
+#define NOW_MS UINT64_C(1000000)
 
 WRAP(region_create);
 WRAP(region_open);
 WRAP(region_unlink);
 WRAP(region_close);
 WRAP(region_size);
+WRAP(region_allocated);
 WRAP(guard_map);
 WRAP(guard_unmap);
 WRAP(posix_fallocate);
@@ -41,15 +33,10 @@ WRAP(fallocate);
 WRAP(eventfd);
 WRAP(close);
 WRAP(headroom);
-WRAP(watch_new);
-WRAP(watch_wake);
-WRAP(timer_start);
 WRAP(loop_now_ms);
 WRAP(loop_now_us);
 WRAP(pool_look_at_clock);
 WRAP(barrier_all);
-WRAP(client_attach);
-WRAP(client_fail);
 
 /* A lane's: each a block of its own, so that its ends are watched. */
 struct object {
@@ -59,37 +46,89 @@ struct object {
 };
 
 static bool playing;
-static struct object objects[LANES];
+static struct object objects[KERNEL_OBJECTS];
+static unsigned nobjects;
 static uint64_t object_bytes;
+static bool open_fds[KERNEL_FDS];
+static int fds_given;
+static unsigned nfds;
+static uint64_t now_ms;
 
 void
 kernel_play(bool play)
 {
 	playing = play;
+	kernel_restart();
 }
 
 void
-kernel_reserve(uint64_t lane_bytes)
+kernel_restart(void)
 {
-	object_bytes = lane_bytes;
-	for (int i = 0; i < LANES; i++)
-		must(posix_memalign((void **)&objects[i].memory, LANE_PAGE,
-			 lane_bytes) == 0,
+	must(nfds == 0, "a descriptor is left");
+	fds_given = 0;
+	now_ms = NOW_MS;
+}
+
+bool
+kernel_plays(void)
+{
+	return playing;
+}
+
+void
+kernel_pass(uint64_t ms)
+{
+	now_ms += ms;
+}
+
+void
+kernel_reserve(unsigned n, uint64_t bytes)
+{
+	must(n <= KERNEL_OBJECTS, "too many objects");
+	nobjects = n;
+	object_bytes = bytes;
+	for (unsigned i = 0; i < n; i++)
+		must(posix_memalign(
+			 (void **)&objects[i].memory, LANE_PAGE, bytes) == 0,
 		    "memory");
 }
 
 void
 kernel_release(void)
 {
-	for (int i = 0; i < LANES; i++)
+	for (unsigned i = 0; i < nobjects; i++)
 		free(objects[i].memory);
+}
+
+/* No number is given twice, so that who uses an old one is found. */
+int
+kernel_fd(void)
+{
+	must(fds_given < KERNEL_FDS, "too many descriptors");
+	open_fds[fds_given] = true;
+	nfds++;
+	return FDS + fds_given++;
+}
+
+int
+kernel_fd_index(int fd)
+{
+	return fd >= FDS && fd < FDS + KERNEL_FDS ? fd - FDS : -1;
+}
+
+bool
+kernel_fd_is_open(int fd)
+{
+	int i = kernel_fd_index(fd);
+
+	return i >= 0 && open_fds[i];
 }
 
 /* NULL: it is a real one. */
 static struct object *
 object_of(int fd)
 {
-	return fd >= FAKE && fd < DOORBELL ? &objects[fd - FAKE] : NULL;
+	return fd >= FAKE && fd < FDS ? &objects[fd - FAKE] : NULL;
 }
 
 static struct region
@@ -115,7 +154,7 @@ __wrap_region_create(
 		return __real_region_create(r, name, bytes, kind);
 	must(bytes == object_bytes && kind == REGION_POSIX, "no lane's object");
 	while (o->name[0] != '\0' || o->open)
-		must(++o < objects + LANES, "more lanes than clients");
+		must(++o < objects + nobjects, "more lanes than clients");
 	memset(o->memory, 0, bytes);
 	strncpy(o->name, name, sizeof(o->name) - 1);
 	*r = object_open(o);
@@ -127,7 +166,7 @@ __wrap_region_open(struct region *r, const char *name)
 {
 	if (!playing)
 		return __real_region_open(r, name);
-	for (int i = 0; i < LANES; i++)
+	for (unsigned i = 0; i < nobjects; i++)
 		if (strcmp(objects[i].name, name) == 0) {
 			*r = object_open(&objects[i]);
 			return 0;
@@ -170,6 +209,13 @@ __wrap_region_size(const struct region *r, uint64_t *bytes)
 	return 0;
 }
 
+/* And it holds nothing that was not attached. */
+uint64_t
+__wrap_region_allocated(int fd)
+{
+	return playing ? 0 : __real_region_allocated(fd);
+}
+
 int
 __wrap_guard_map(struct guard *g, int fd, uint64_t bytes)
 {
@@ -184,7 +230,7 @@ __wrap_guard_map(struct guard *g, int fd, uint64_t bytes)
 void
 __wrap_guard_unmap(struct guard *g)
 {
-	for (int i = 0; i < LANES; i++)
+	for (unsigned i = 0; i < nobjects; i++)
 		if (g->at == objects[i].memory)
 			g->at = NULL;
 	__real_guard_unmap(g);
@@ -205,13 +251,20 @@ __wrap_fallocate(int fd, int mode, off_t at, off_t bytes)
 int
 __wrap_eventfd(unsigned n, int flags)
 {
-	return playing ? DOORBELL : __real_eventfd(n, flags);
+	return playing ? kernel_fd() : __real_eventfd(n, flags);
 }
 
 int
 __wrap_close(int fd)
 {
-	return fd == DOORBELL ? 0 : __real_close(fd);
+	int i = kernel_fd_index(fd);
+
+	if (i < 0)
+		return __real_close(fd);
+	must(open_fds[i], "closed twice");
+	open_fds[i] = false;
+	nfds--;
+	return 0;
 }
 
 uint64_t
@@ -221,40 +274,16 @@ __wrap_headroom(int fd)
 	return UINT64_MAX;
 }
 
-int
-__wrap_watch_new(struct watch **out, struct loop *loop, int fd, unsigned mask,
-    enum loop_priority priority, watch_callback callback, void *arg)
-{
-	if (!playing)
-		return __real_watch_new(
-		    out, loop, fd, mask, priority, callback, arg);
-	*out = NULL;
-	return 0;
-}
-
-void
-__wrap_watch_wake(struct watch *w, unsigned what)
-{
-	if (!playing)
-		__real_watch_wake(w, what);
-}
-
-int
-__wrap_timer_start(struct timer *t, uint32_t ms)
-{
-	return playing ? 0 : __real_timer_start(t, ms);
-}
-
 uint64_t
 __wrap_loop_now_ms(void)
 {
-	return playing ? NOW_MS : __real_loop_now_ms();
+	return playing ? now_ms : __real_loop_now_ms();
 }
 
 uint64_t
 __wrap_loop_now_us(void)
 {
-	return playing ? NOW_MS * 1000 : __real_loop_now_us();
+	return playing ? now_ms * 1000 : __real_loop_now_us();
 }
 
 void
@@ -268,22 +297,4 @@ __wrap_pool_look_at_clock(void)
 void
 __wrap_barrier_all(void)
 {
-}
-
-/* It has no other. */
-int
-__wrap_client_attach(struct client *c, struct attachment *a, uint32_t tag)
-{
-	(void)tag;
-	a->client = c;
-	a->number = 1;
-	return 0;
-}
-
-/* The loop would end it later; here an instruction does. */
-void
-__wrap_client_fail(struct client *c, const char *why)
-{
-	(void)why;
-	c->ending = true;
 }

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/event.h"
 #include "host.h"
 #include "input.h"
+#include "kernel.h"
 #include "world.h"
 
 #define KINDS 16
@@ -173,7 +175,7 @@ world_begin(void)
 	    .grants = RING,
 	    .records_at = 3 * LANE_PAGE,
 	    .records = RING};
-	kernel_reserve(lane_bytes(&pool->lane_geometry));
+	kernel_reserve(LANES, lane_bytes(&pool->lane_geometry));
 	keep_pristine();
 	kernel_play(true);
 }
@@ -185,6 +187,7 @@ world_reset(uint8_t kind)
 	    (UINT64_C(1) << 39) - 3, (UINT64_C(1) << 27) + 77};
 
 	forget();
+	kernel_restart();
 	pool->ledger.seed = seeds[kind & 3];
 	pool->conf.orphan_seconds = kind & 4 ? 3600 : 0;
 	for (int i = 0; i < SLOTS; i++)
@@ -248,4 +251,62 @@ world_clear(void (*leave)(struct party *))
 	must(pool->clients == 0 && pool->owed == 0, "a client is left");
 	must(LIST_EMPTY(&pool->accounts), "a user is left");
 	must(parking_empty(pool->parking), "a record is left");
+}
+
+/*
+ * Linked with --wrap, too: there is no loop here, and a client of one pool.
+ */
+WRAP(watch_new);
+WRAP(watch_wake);
+WRAP(timer_start);
+WRAP(timer_ensure);
+WRAP(client_attach);
+WRAP(client_fail);
+
+int
+__wrap_watch_new(struct watch **out, struct loop *loop, int fd, unsigned mask,
+    enum loop_priority priority, watch_callback callback, void *arg)
+{
+	if (!kernel_plays())
+		return __real_watch_new(
+		    out, loop, fd, mask, priority, callback, arg);
+	*out = NULL;
+	return 0;
+}
+
+void
+__wrap_watch_wake(struct watch *w, unsigned what)
+{
+	if (!kernel_plays())
+		__real_watch_wake(w, what);
+}
+
+int
+__wrap_timer_start(struct timer *t, uint32_t ms)
+{
+	return kernel_plays() ? 0 : __real_timer_start(t, ms);
+}
+
+int
+__wrap_timer_ensure(struct timer *t, uint32_t ms)
+{
+	return kernel_plays() ? 0 : __real_timer_ensure(t, ms);
+}
+
+/* It has no other. */
+int
+__wrap_client_attach(struct client *c, struct attachment *a, uint32_t tag)
+{
+	(void)tag;
+	a->client = c;
+	a->number = 1;
+	return 0;
+}
+
+/* The loop would end it later; here an instruction does. */
+void
+__wrap_client_fail(struct client *c, const char *why)
+{
+	(void)why;
+	c->ending = true;
 }

@@ -3,7 +3,7 @@
  * of which have a lane, and what is known of each of its slots.
  *
  * The daemon is started once. What an attachment costs is mostly the kernel's,
- * so files, mappings, clocks and barriers are played here (kernel.c); all else
+ * so files, mappings, clocks and barriers are played here (kernel.h); all else
  * is real.
  */
 #ifndef SLABD_TESTS_FUZZ_WORLD_H
@@ -68,13 +68,5 @@ void world_clear(void (*leave)(struct party *));
 void world_audit(void);
 /* The client of that number; it is attached if it was not. */
 struct party *world_party(int i);
-
-/* kernel.c */
-
-/* From now on, or no longer, the kernel is played. */
-void kernel_play(bool play);
-/* Memory for lanes of so many bytes; and it goes. */
-void kernel_reserve(uint64_t lane_bytes);
-void kernel_release(void);
 
 #endif
