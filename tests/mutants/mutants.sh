@@ -5,25 +5,32 @@
 #	DEFECT | TEST
 #
 # TEST is a program below the build tree and its arguments, quoted as for a shell; of
-# a Criterion program the tests to run, as a pattern. "tsan" in front of it: built with
-# ThreadSanitizer, since this processor does not show what is missing. "hangs" in
-# front of it: it fails by not ending; only then does a time limit count as
-# caught.
+# a Criterion program the tests to run, as a pattern. In front of it may stand:
 #
-# `make check-mutants` does that in a tree of its own, $mutants: a copy of the
-# sources in src, where patches come and go, and build trees beside it. What takes
-# time is the compiler, so patches to the same file have numbers side by side.
-# MUTANTS='03 17' selects some. Exit status 1: a mutant was not caught, or not
-# tried, or there was none.
+#	hangs	it fails by not ending; only then does a time limit count as caught
+#	races	it takes luck to fail, so it has several tries, and no other mutant
+#		beside it: where two must meet they need two processors
+#	tsan	that, and built with ThreadSanitizer, since this processor does not
+#		show what is missing
+#
+# `make check-mutants` does that in a directory of its own, $mutants: the sources
+# as they are in src, build trees of them beside it, and for each mutant a copy
+# of both, so that make compiles what the patch reaches and links one test, and
+# $MUTANTS_JOBS go on at a time. MUTANTS='003 017' selects some. What a mutant
+# printed stays in $mutants/NUMBER.log. Exit status 1: a mutant was not caught, or
+# not tried, or there was none. Some tests are skipped for who is not root; that
+# is no pass.
 #
 # Without --run it is only seen that all patches still fit $srcdir.
 
 set -u
 LC_ALL=C; export LC_ALL
 srcdir=${srcdir:-$(dirname "$0")/../..}
-: "${mutants:=$PWD/mutants}" "${MUTANTS:=}" "${MUTANTS_JOBS:=2}"
+: "${mutants:=$PWD/mutants}" "${MUTANTS:=}" "${MUTANTS_JOBS:=$(($(nproc) + 1))}"
+export srcdir mutants MUTANTS MUTANTS_JOBS
 LIMIT=150  # seconds for a test
 HANGS=20   # for one that will hang
+RACES=20   # tries where two must meet
 here=$(cd "$srcdir" && pwd)/tests/mutants
 unset MAKEFLAGS MFLAGS MAKELEVEL
 command -v patch >/dev/null || { echo 'mutants.sh: needs patch' >&2; exit 77; }
@@ -42,113 +49,125 @@ fit() {
 	patch -p1 -F0 -s -f -r - "$@" <"$patch"
 }
 
-# Sets: defect, tree, hangs, program, arguments.
+# Of $patch: number, defect, test; tree, hangs, tries, program, arguments.
 read_head() {
+	number=${patch##*/} number=${number%%-*}
 	IFS='|' read -r defect test <"$patch"
-	defect=${defect% }
-	tree=build hangs=
-	rest=${test# }
+	defect=${defect% } test=${test# }
+	tree=build hangs= tries=1
+	rest=$test
 	case $rest in
-	'tsan '*) tree=tsan rest=${rest#tsan } ;;
+	'tsan '*) tree=tsan tries=$RACES rest=${rest#tsan } ;;
 	'hangs '*) hangs=yes rest=${rest#hangs } ;;
+	'races '*) tries=$RACES rest=${rest#races } ;;
 	esac
 	program=${rest%% *}
 	arguments=${rest#"$program"}
 	arguments=${arguments# }
 }
 
-build() {
+# What make is told to build.
+targets() {
 	case $program in
-	tests/unit/* | tests/stress/rings) daemon= ;;
-	*) daemon=slabd ;;
+	tests/unit/* | tests/stress/rings) ;;
+	*) echo slabd ;;
 	esac
-	make -s -C "$mutants/$tree" -j"$MUTANTS_JOBS" $daemon "$program" \
-	    >"$mutants/log" 2>&1
+	echo "$program"
 }
 
-# Runs the test in a directory for its temporary files; its status.
+# run DIRECTORY: the test of the build tree there; its status.
 run() {
-	limit=$LIMIT
+	limit=$LIMIT at=$1
 	[ -z "$hangs" ] || limit=$HANGS
 	case $program in
 	*/test_*) set -- --tap=- --filter="$arguments" ;;
 	*) eval "set -- $arguments" ;;
 	esac
-	(cd "$mutants/$tree" && builddir=$PWD srcdir=$mutants/src \
+	(cd "$at/$tree" && builddir=$PWD srcdir=$at/src \
 	    TSAN_OPTIONS=halt_on_error=1 \
-	    timeout -k 5 "$limit" "./$program" "$@") >"$mutants/log" 2>&1
+	    timeout -k 5 "$limit" "./$program" "$@") >"$log" 2>&1
 }
 
 # Whether the test passes as it should, and was there at all.
 passes() {
-	run || return 1
+	run "$mutants" || return 1
 	case $program in
-	*/test_*) grep -q '^ok ' "$mutants/log" ;;
+	*/test_*) grep '^ok ' "$log" | grep -qv '# SKIP' ;;
 	esac
 }
 
 # By what a test that ended with status $1 has caught the mutant.
 caught_by() {
-	case $1 in
-	124 | 137) echo 'does not end'; return ;;
-	esac
-	if grep -q 'WARNING: ThreadSanitizer' "$mutants/log"; then
-		sed -n 's/^WARNING: ThreadSanitizer: \([a-z -]*[a-z]\).*/\1/p' \
-		    "$mutants/log" | head -n 1
-	elif grep -q '^not ok ' "$mutants/log"; then
-		sed -n 's/^not ok - \([^ ]*\).*/\1/p' "$mutants/log" | head -n 1
+	race='^WARNING: ThreadSanitizer: \([a-z -]*[a-z]\).*'
+	if [ "$1" -eq 124 ] || [ "$1" -eq 137 ] ||
+	    grep -q '^not ok .* timed out' "$log"; then
+		echo 'does not end'
+	elif grep -q "$race" "$log"; then
+		sed -n "s/$race/\1/p" "$log" | head -n 1
+	elif grep -q '^not ok ' "$log"; then
+		sed -n 's/^not ok - \([^ ]*\).*/\1/p' "$log" | head -n 1
 	else
 		echo "exit status $1"
 	fi
 }
 
-# What becomes of the mutant in $patch.
-try() {
-	fit -d "$mutants/src" >/dev/null 2>&1 || { echo 'DOES NOT APPLY'; return; }
-	if ! build; then
-		echo 'DOES NOT BUILD'
-	elif run; then
-		echo SURVIVED
-	else
+# What becomes of the mutant in $patch, in $copy.
+verdict() {
+	mkdir "$copy" && cp -a "$mutants/src" "$mutants/$tree" "$copy" || exit 1
+	fit -d "$copy/src" >"$log" 2>&1 || { echo 'DOES NOT APPLY'; return; }
+	make -s -C "$copy/$tree" $(targets) >"$log" 2>&1 ||
+	    { echo 'DOES NOT BUILD'; return; }
+	status=0
+	while [ "$status" -eq 0 ]; do
+		[ "$tries" -gt 0 ] || { echo SURVIVED; return; }
+		tries=$((tries - 1))
+		run "$copy"
 		status=$?
-		by=$(caught_by "$status")
-		case $by:$hangs in
-		'does not end:') echo 'TAKES TOO LONG' ;;
-		*) echo "caught: $by" ;;
-		esac
-	fi
-	fit -R -d "$mutants/src" >/dev/null
-}
-
-configure() {
-	case $1 in
-	tsan) set -- "$1" --enable-sanitizers=thread ;;
-	esac
-	mkdir -p "$mutants/$1" || return 1
-	[ -e "$mutants/$1/Makefile" ] || (cd "$mutants/$1" &&
-	    shift && ../src/configure -q --disable-shared CFLAGS=-O1 "$@") \
-		>"$mutants/log" 2>&1
-}
-
-# Each test once on what is not changed.
-check_tests() {
-	for patch in $(selected); do
-		read_head
-		! grep -qxF -e "$test" "$mutants/passed" || continue
-		if ! configure "$tree" || ! build; then
-			tail -n 20 "$mutants/log" >&2
-			echo "DOES NOT BUILD without a mutant:$test"
-			return 1
-		elif ! passes; then
-			tail -n 20 "$mutants/log" >&2
-			echo "DOES NOT PASS without a mutant:$test"
-			return 1
-		fi
-		echo "$test" >>"$mutants/passed"
 	done
+	by=$(caught_by "$status")
+	case $by:$hangs in
+	'does not end:') echo 'TAKES TOO LONG' ;;
+	*) echo "caught: $by" ;;
+	esac
 }
 
-if [ "${1:---apply-only}" = --apply-only ]; then
+line='%-3s %-54s %-42s %s\n'
+try() {
+	copy=$mutants/$number log=$mutants/$number.log
+	since=$(date +%s)
+	result=$(verdict)
+	rm -rf "$copy"
+	printf "$line" "$number" "$defect" "$test" \
+	    "$result, $(($(date +%s) - since)) s"
+}
+
+check() {
+	log=$mutants/$number.log
+	! passes || return 0
+	tail -n 20 "$log" >&2
+	echo "DOES NOT PASS without a mutant: $test" >&2
+	return 1
+}
+
+# A build tree with all that the tests need.
+prepare() {
+	log=$mutants/$1.log
+	mkdir "$mutants/$1" &&
+	(cd "$mutants/$1" && shift &&
+	    ../src/configure -q --disable-shared CFLAGS=-O1 "$@") >"$log" 2>&1 &&
+	make -s -C "$mutants/$1" -j"$MUTANTS_JOBS" \
+	    $(sort -u "$mutants/targets.$1") >"$log" 2>&1 && return
+	tail -n 20 "$log" >&2
+	echo 'DOES NOT BUILD without a mutant' >&2
+	return 1
+}
+
+# each JOBS COMMAND: with the patches that are listed in the input.
+each() {
+	xargs -r -P "$1" -n 1 "$0" "$2"
+}
+
+apply_only() {
 	failed=0 n=0
 	for patch in $(selected); do
 		n=$((n + 1))
@@ -158,24 +177,45 @@ if [ "${1:---apply-only}" = --apply-only ]; then
 	done
 	echo "$n patches, $failed do not apply"
 	[ "$n" -gt 0 ] && [ "$failed" -eq 0 ]
-	exit
-fi
+}
 
-: >"$mutants/passed" || exit 1
-check_tests || exit 1
-line='%-3s %-54s %-42s %s\n'
-n=0 bad=0
-printf "$line" NO DEFECT TEST RESULT
-for patch in $(selected); do
-	read_head
-	result=$(try)
-	number=${patch##*/}
-	printf "$line" "${number%%-*}" "$defect" "${test# }" "$result"
-	n=$((n + 1))
-	case $result in
-	caught:*) ;;
-	*) bad=$((bad + 1)) ;;
-	esac
-done
-echo "$n mutants, $bad not caught"
-[ "$n" -gt 0 ] && [ "$bad" -eq 0 ]
+# Lists what to build, for each test one patch that names it, and the patches.
+plan() {
+	: >"$mutants/tests" >"$mutants/races" >"$mutants/others"
+	for patch in $(selected); do
+		read_head
+		list=others
+		[ "$tries" -eq 1 ] || list=races
+		echo "$patch" >>"$mutants/$list"
+		targets >>"$mutants/targets.$tree"
+		printf '%s\t%s\n' "$test" "$patch" >>"$mutants/tests"
+	done
+	sort -u -t '	' -k 1,1 "$mutants/tests" | cut -f 2 >"$mutants/once"
+}
+
+run_all() {
+	begun=$(date +%s)
+	plan
+	[ -s "$mutants/once" ] || { echo 'no such mutant' >&2; exit 1; }
+	[ ! -e "$mutants/targets.build" ] || prepare build || exit 1
+	[ ! -e "$mutants/targets.tsan" ] ||
+	    prepare tsan --enable-sanitizers=thread || exit 1
+	each "$MUTANTS_JOBS" --check <"$mutants/once" || exit 1
+	printf "$line" NO DEFECT TEST RESULT
+	{
+		each 1 --try <"$mutants/races"
+		each "$MUTANTS_JOBS" --try <"$mutants/others"
+	} | tee "$mutants/table"
+	n=$(selected | wc -l)
+	caught=$(grep -c ' caught: [^ ]' "$mutants/table")
+	echo "$n mutants, $((n - caught)) not caught," \
+	    "$(($(date +%s) - begun)) seconds"
+	[ "$caught" -eq "$n" ]
+}
+
+case ${1:---apply-only} in
+--apply-only) apply_only ;;
+--run) run_all ;;
+--check) patch=$2; read_head; check ;;
+--try) patch=$2; read_head; try ;;
+esac

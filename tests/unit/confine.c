@@ -613,6 +613,7 @@ stay_as_is(void *arg)
 		CHECK(setresgid(NOONE, NOONE, NOONE) == 0);
 		CHECK(setresuid(NOONE, NOONE, NOONE) == 0);
 	}
+	CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
 	CHECK(confine_user(0, 0, (gid_t)-1) == -EINVAL);
 	CHECK(confine_user(NOONE + 1, NOONE, (gid_t)-1) == -EPERM);
 	CHECK(confine_user(geteuid(), NOONE + 1, (gid_t)-1) == 0);

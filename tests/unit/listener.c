@@ -60,6 +60,24 @@ listener_start(void)
 	    &listener, loop, &instance, 0600, (gid_t)-1, take, NULL);
 }
 
+static int client(void);
+
+/* The socket when it was given its mode: its mode then, how a client fared. */
+static mode_t early_mode;
+static int early_client;
+
+/* Instead of the one in the C library. */
+int
+chmod(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0)
+		early_mode = st.st_mode;
+	early_client = client();
+	return fchmodat(AT_FDCWD, path, mode, 0);
+}
+
 static struct sockaddr_un
 address_of(const char *path)
 {
@@ -134,6 +152,16 @@ Test(listener, mode_and_group_whatever_the_umask)
 	cr_assert_eq(stat(instance.socket_path, &st), 0);
 	cr_assert_eq(st.st_mode, S_IFSOCK | 0664);
 	cr_assert_eq(st.st_gid, group);
+}
+
+Test(listener, nobody_connects_before_the_mode_is_set)
+{
+	mode_t saved = umask(0);
+
+	cr_assert_eq(listener_start(), 0);
+	umask(saved);
+	cr_assert_eq(early_mode, S_IFSOCK | 0600);
+	cr_assert_eq(early_client, -ECONNREFUSED);
 }
 
 Test(listener, close_removes_the_path)
