@@ -431,7 +431,7 @@ sweep(struct pool *p, uint32_t judged)
 {
 	struct pending pending = LIST_HEAD_INITIALIZER(pending);
 	struct lane_end *e;
-	bool more = false, begins = p->swept == p->sweeps;
+	bool more = false, begins = !p->sweeping;
 
 	p->sweeps += begins;
 	LIST_FOREACH (e, &p->lanes, entry) {
@@ -447,8 +447,7 @@ sweep(struct pool *p, uint32_t judged)
 	 */
 	while (drain_round(&pending, false) || drain_round(&pending, true))
 		continue;
-	if (is_over(p))
-		p->swept = p->sweeps;
+	p->sweeping = !is_over(p);
 	parked_judge(p, judged);
 	LIST_FOREACH (e, &p->lanes, entry) {
 		lane_settle(e);
@@ -491,7 +490,7 @@ lanes_sweep(struct pool *p)
 	struct lane_end *e;
 
 	/* One that is under way ends with this one, which reads all. */
-	p->swept = p->sweeps;
+	p->sweeping = false;
 	LIST_FOREACH (e, &p->lanes, entry)
 		have_all_patience(e);
 	sweep(p, UINT32_MAX);

@@ -335,6 +335,7 @@ parked_retry(struct pool *p, uint32_t slot)
 void
 parked_judge(struct pool *p, uint32_t most)
 {
+	uint64_t whole = p->sweeps - p->sweeping;
 	struct parking *g = p->parking;
 	struct parked_queue *q;
 	struct parked *r;
@@ -343,7 +344,7 @@ parked_judge(struct pool *p, uint32_t most)
 	 * Of one queue the older were parked before, so the oldest of all is
 	 * the first of its queue.
 	 */
-	while ((r = TAILQ_FIRST(&g->ages)) != NULL && r->sweep < p->swept &&
+	while ((r = TAILQ_FIRST(&g->ages)) != NULL && r->sweep < whole &&
 	       most-- > 0) {
 		q = r->queue;
 		pool_reject(q->lane->attachment);

@@ -165,7 +165,7 @@ struct pool {
 	struct parking *parking; /* records ahead of their slot */
 	struct timer *judge;	 /* looks at them again */
 	uint64_t sweeps;	 /* begun */
-	uint64_t swept;		 /* the last one that read all it was to */
+	bool sweeping;		 /* the last of them is not over */
 	bool laborious;		 /* the last turn was long */
 	bool hungry, eager;	 /* what the lanes were told, see lane.h */
 	bool revoking;		 /* magazines are about to be emptied */
