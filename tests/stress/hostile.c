@@ -19,9 +19,15 @@
  * off in the pair's own.
  *
  * How long the maker waits for two answers (trip), and a slot is on its way from
- * one to the other (handoff), is compared with what it was just before, with
- * nobody else there. The goal is five times as long for one in a hundred, in the
- * median of the rounds; with -p it is a failure to miss it. The first row is no
+ * one to the other (handoff), is compared with the median of all turns in which
+ * nobody else was there. The goal is five times as long for one in a hundred, in
+ * the median of the rounds; with -p it is a failure to miss it.
+ *
+ * Who uses the processors slows everybody, with or without slabd. So the pair has
+ * the first to itself, as one would arrange it with cpusets, undisturbed and
+ * under attack alike; the attackers have the others, and the daemon goes where
+ * the kernel puts it, and has to hold its own there. With one processor all are
+ * on it, and the figures say more about the machine. The first row is no
  * attack: there others only use the processors, and never talk to the daemon. -a
  * says how many bogus records lie in each of many lanes, in the attack "ahead".
  *
