@@ -146,6 +146,9 @@ set_mask(struct client *c)
 {
 	unsigned mask = WATCH_CLOSED;
 
+	/* It was woken for its end, and to watch anew would undo that. */
+	if (c->ending)
+		return;
 	mask |= TAILQ_EMPTY(&c->queue) ? WATCH_READ : WATCH_WRITE;
 	if (c->late)
 		mask = 0;

@@ -64,6 +64,7 @@ IGNORED = {"REF_VERSION_MASK", "SLABD_WIRE_H", "SLABD_LANE_H", "LANE_PAGE",
            "RECORD_OPERATION_SHIFT", "RECORD_COUNT_SHIFT",
            "RECORD_VERSION_SHIFT", "RECORD_VERSION_BITS", "RECORD_PLACE_MASK",
            "SLABD_CLAIM_H", "CLAIM_TRIES", "CLAIM_OPEN", "CLAIM_REVOKED",
+           "CLAIM_TAKING",
            "CLAIM_NAME", "SLABD_MAGAZINE_H"}
 SIZES = {"uint32_t": 4, "uint64_t": 8}
 DESCRIPTORS = 4         # with a lane
@@ -231,9 +232,11 @@ def check_bits(page, values):
         "version": (version, version + values["RECORD_VERSION_BITS"] - 1)})
     opened = values["CLAIM_OPEN"].bit_length()
     revoked = values["CLAIM_REVOKED"].bit_length() - 1
+    taking = values["CLAIM_TAKING"].bit_length() - 1
     check("the bits of a claim", bits["Claims"], {
         "open": (0, opened - 1), "revoked": (opened, revoked),
-        "zero": (revoked + 1, kind - 1), "kind": (kind, kind),
+        "taking": (taking, taking),
+        "zero": (taking + 1, kind - 1), "kind": (kind, kind),
         "version": (kind + 1, kind + values["REF_VERSION_BITS"])})
     names = re.search(r"enum lane_operation \{\s*(.*?)\n\};",
                       read("lib", "lane.h"), re.S).group(1)

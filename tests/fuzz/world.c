@@ -85,7 +85,7 @@ forget(void)
 	pool->hot = 0;
 	pool->used_max = 0;
 	pool->sweeps = 0;
-	pool->swept = 0;
+	pool->sweeping = false;
 	pool->attached_total = 0;
 	pool->allocs_total = pool->frees_total = pool->failures_total = 0;
 	pool->reclaimed_total = pool->rejected_total = 0;
