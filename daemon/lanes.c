@@ -36,6 +36,8 @@
  * together whose users have used their share.
  */
 #define PATIENCE 256u
+/* The same, of one user's lanes together. */
+#define USERS_PATIENCE (4 * PATIENCE)
 /* A turn that takes longer is not made for each bell. */
 #define TURN_US 200u
 /* How long to believe that there is memory, as long as there is so much. */
@@ -87,7 +89,9 @@ rung(void *arg, unsigned what)
 		timer_start(p->judge, 0);
 	else {
 		lanes_turn(p);
-		share_charge_turn(u, begun);
+		/* A long one was for what others had published, too. */
+		if (!p->laborious)
+			share_charge_turn(u, begun);
 	}
 }
 
@@ -469,9 +473,11 @@ have_all_patience(struct lane_end *e)
 static void
 be_patient(struct lane_end *e)
 {
-	e->patience = has_share(e)
-			  ? PATIENCE
-			  : 1 + PATIENCE / (e->attachment->pool->clients + 1);
+	const struct attachment *a = e->attachment;
+	uint32_t most = has_share(e) ? USERS_PATIENCE / a->account->users
+				     : PATIENCE / (a->pool->clients + 1);
+
+	e->patience = 1 + (most < PATIENCE ? most : PATIENCE);
 	e->tiresome = false;
 }
 

@@ -237,7 +237,7 @@ listener_ready(void *arg, unsigned what)
 	struct listener *listener = arg;
 
 	(void)what;
-	for (int i = 0; i < ACCEPT_TURN && !listener->rests; i++) {
+	for (int i = 0; i < ACCEPT_TURN; i++) {
 		int fd = client_accept(listener);
 
 		if (fd >= 0) {

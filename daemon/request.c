@@ -1090,36 +1090,38 @@ serve_audit(struct request *rq)
 #define NEEDS_SLOTS	 (NEEDS_HELLO | NEEDS_ATTACHMENT)
 #define NEEDS_RULE	 (NEEDS_HELLO | NEEDS_ADMIN)
 #define NEEDS_EAR	 (NEEDS_HELLO | NEEDS_READER)
+#define NEVER		 INT_MAX
 
 static const struct handler {
 	uint16_t type;
 	uint16_t flags; /* allowed */
 	unsigned needs;
+	int moved; /* a status from here on says that slots have moved */
 	int (*serve)(struct request *);
 } handlers[] = {
-    {WIRE_HELLO, 0, 0, serve_hello},
-    {WIRE_PING, 0, NEEDS_HELLO, serve_ping},
-    {WIRE_BYE, 0, NEEDS_HELLO, serve_bye},
-    {WIRE_ATTACH, WIRE_AGAIN, NEEDS_HELLO, serve_attach},
-    {WIRE_DETACH, 0, NEEDS_SLOTS, serve_detach},
-    {WIRE_EXTEND, 0, NEEDS_SLOTS, serve_extend},
-    {WIRE_RESUME, 0, NEEDS_SLOTS, serve_resume},
-    {WIRE_ALLOC, WIRE_WAIT | WIRE_AGAIN, NEEDS_SLOTS, serve_alloc},
-    {WIRE_CANCEL, 0, NEEDS_SLOTS, serve_cancel},
-    {WIRE_FREE, WIRE_AGAIN, NEEDS_SLOTS, serve_free},
-    {WIRE_SEND, WIRE_AGAIN, NEEDS_SLOTS, serve_send},
-    {WIRE_SHARE, WIRE_AGAIN, NEEDS_SLOTS, serve_share},
-    {WIRE_RECEIVE, WIRE_AGAIN, NEEDS_SLOTS, serve_receive},
-    {WIRE_RECALL, WIRE_AGAIN, NEEDS_SLOTS, serve_recall},
-    {WIRE_FLUSH, WIRE_WAIT, NEEDS_SLOTS, serve_flush},
-    {WIRE_HELD, 0, NEEDS_SLOTS, serve_held},
-    {WIRE_STATS, 0, NEEDS_EAR, serve_stats},
-    {WIRE_HOLDERS, 0, NEEDS_EAR, serve_holders},
-    {WIRE_CONFIG, 0, NEEDS_EAR, serve_config},
-    {WIRE_RELOAD, 0, NEEDS_RULE, serve_reload},
-    {WIRE_TRIM, 0, NEEDS_RULE, serve_trim},
-    {WIRE_SHUTDOWN, WIRE_FORCE, NEEDS_RULE, serve_shutdown},
-    {WIRE_AUDIT, 0, NEEDS_RULE, serve_audit},
+    {WIRE_HELLO, 0, 0, NEVER, serve_hello},
+    {WIRE_PING, 0, NEEDS_HELLO, NEVER, serve_ping},
+    {WIRE_BYE, 0, NEEDS_HELLO, NEVER, serve_bye},
+    {WIRE_ATTACH, WIRE_AGAIN, NEEDS_HELLO, NEVER, serve_attach},
+    {WIRE_DETACH, 0, NEEDS_SLOTS, NEVER, serve_detach},
+    {WIRE_EXTEND, 0, NEEDS_SLOTS, NEVER, serve_extend},
+    {WIRE_RESUME, 0, NEEDS_SLOTS, 0, serve_resume},
+    {WIRE_ALLOC, WIRE_WAIT | WIRE_AGAIN, NEEDS_SLOTS, 1, serve_alloc},
+    {WIRE_CANCEL, 0, NEEDS_SLOTS, NEVER, serve_cancel},
+    {WIRE_FREE, WIRE_AGAIN, NEEDS_SLOTS, 1, serve_free},
+    {WIRE_SEND, WIRE_AGAIN, NEEDS_SLOTS, 0, serve_send},
+    {WIRE_SHARE, WIRE_AGAIN, NEEDS_SLOTS, 0, serve_share},
+    {WIRE_RECEIVE, WIRE_AGAIN, NEEDS_SLOTS, 0, serve_receive},
+    {WIRE_RECALL, WIRE_AGAIN, NEEDS_SLOTS, 1, serve_recall},
+    {WIRE_FLUSH, WIRE_WAIT, NEEDS_SLOTS, NEVER, serve_flush},
+    {WIRE_HELD, 0, NEEDS_SLOTS, NEVER, serve_held},
+    {WIRE_STATS, 0, NEEDS_EAR, NEVER, serve_stats},
+    {WIRE_HOLDERS, 0, NEEDS_EAR, NEVER, serve_holders},
+    {WIRE_CONFIG, 0, NEEDS_EAR, NEVER, serve_config},
+    {WIRE_RELOAD, 0, NEEDS_RULE, NEVER, serve_reload},
+    {WIRE_TRIM, 0, NEEDS_RULE, NEVER, serve_trim},
+    {WIRE_SHUTDOWN, WIRE_FORCE, NEEDS_RULE, NEVER, serve_shutdown},
+    {WIRE_AUDIT, 0, NEEDS_RULE, NEVER, serve_audit},
 };
 
 static const struct handler *
@@ -1182,16 +1184,12 @@ reply(struct request *rq, int status)
 	client_send(rq->client, rq->out.buf, rq->out.len, &rq->passed);
 }
 
-/*
- * What moves slots is what the daemon is there for; the rest, and what comes to
- * nothing, is to keep within a share.
- */
+/* To move slots is what the daemon is there for; all else has a share. */
 static bool
-moves_slots(const struct handler *handler, int status)
+is_daily(const struct handler *handler, int status)
 {
-	return (status >= 0 || status == DEFERRED) &&
-	       handler->type != WIRE_DETACH &&
-	       (handler->needs & NEEDS_ATTACHMENT) != 0;
+	return status == DEFERRED ||
+	       (handler != NULL && status >= handler->moved);
 }
 
 bool
@@ -1222,7 +1220,7 @@ request_serve(struct client *c, const uint8_t *bytes, size_t len)
 	if (status != DEFERRED &&
 	    (rq.h.type != WIRE_FREE || rq.h.tag != 0 || handler == NULL))
 		reply(&rq, status);
-	if (!moves_slots(handler, status))
+	if (!is_daily(handler, status))
 		share_charge(c->user, begun);
 	if (rq.document)
 		client_keep_document(c, rq.passed.fds[0]);
