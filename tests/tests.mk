@@ -40,6 +40,7 @@ unit_tests = \
 	tests/unit/test_request \
 	tests/unit/test_ring \
 	tests/unit/test_session \
+	tests/unit/test_share \
 	tests/unit/test_slab \
 	tests/unit/test_slots \
 	tests/unit/test_stock \
@@ -140,6 +141,11 @@ tests_unit_test_client_SOURCES = tests/unit/client.c $(inside_sources)
 tests_unit_test_client_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_request_SOURCES = tests/unit/request.c $(inside_sources)
 tests_unit_test_request_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
+tests_unit_test_share_SOURCES = tests/unit/share.c $(inside_sources)
+tests_unit_test_share_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=loop_now_us \
+	-Wl,--wrap=pool_look_at_clock -Wl,--wrap=peer_of -Wl,--wrap=clients_turn \
+	-Wl,--wrap=listener_rest
+tests_unit_test_share_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)
 tests_unit_test_lanes_SOURCES = tests/unit/lanes.c $(inside_sources)
 tests_unit_test_lanes_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pool_note_used
 tests_unit_test_lanes_LDADD = daemon/libdaemon.la $(CRITERION_LIBS)

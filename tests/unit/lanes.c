@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include <criterion/criterion.h>
+#include <poll.h>
 
 #include "barrier.h"
 #include "inside.h"
@@ -241,4 +242,173 @@ Test(lanes, a_lane_that_is_cut_off_ends_its_client)
 	loop_poll(inside.loop);
 	cr_assert_eq(hear(a, NULL), -ENOTCONN);
 	cr_assert_eq(hear(b, NULL), UNANSWERED);
+}
+
+/* --------------------------------------------------------------- patience */
+
+/* More than is read in one turn of what does not fit. */
+#define MANY 600u
+
+/* One lane that tries patience, one beside it, and a slot of the first. */
+static void
+start_with_ref(uint64_t *ref)
+{
+	begin("\"slots_per_segment\": 1024");
+	join_as(&peer[0], true);
+	join_as(&peer[1], true);
+	take_slots(&peer[0], ref, 1);
+}
+
+/* Receipts of what nobody has sent at that version: refused. */
+static void
+publish_refused(struct party *q, uint64_t ref, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		publish(q, LANE_RECEIVE, ref);
+}
+
+/* What is good is not kept waiting, and the rest comes to its turn. */
+Test(lanes, a_lane_full_of_refused_records)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref, good;
+	int tries = 5000;
+
+	start_with_ref(&ref);
+	take_slots(b, &good, 1);
+	publish_refused(a, ref, MANY);
+	publish(b, LANE_FREE, good);
+	lanes_turn(pool);
+	cr_assert(is_read(b));
+	cr_assert_not(is_read(a));
+	while (!is_read(a) && tries-- > 0) {
+		poll(NULL, 0, 1);
+		loop_poll(inside.loop);
+	}
+	cr_assert(is_read(a));
+	cr_assert_eq(pool->rejected_total, MANY);
+	cr_assert_eq(a->e->refused_tail, MANY);
+}
+
+/* What is left to the judge is no reason to stay awake. */
+Test(lanes, it_sleeps_while_records_wait_for_the_judge)
+{
+	struct party *a = &peer[0];
+	uint64_t ref, read;
+
+	start_with_ref(&ref);
+	publish_refused(a, ref, 2 * MANY);
+	lanes_turn(pool);
+	timer_stop(pool->judge);
+	/* As if that had been quick. */
+	pool->laborious = false;
+	read = a->e->read;
+	cr_assert_geq(a->outlet.tail - read, a->e->watermark);
+	for (unsigned i = 0; i < 3; i++)
+		loop_poll(inside.loop);
+	cr_assert_eq(a->e->read, read);
+}
+
+/* The record it builds on is there, only behind many that say nothing. */
+Test(lanes, a_parked_record_waits_for_a_whole_sweep)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref, sent;
+
+	start_with_ref(&ref);
+	sent = ref_after(ref);
+	publish_refused(a, ref, MANY);
+	publish(a, LANE_SEND, ref);
+	publish(b, LANE_RECEIVE, sent);
+	lanes_turn(pool);
+	cr_assert_eq(b->e->parked, 1);
+	for (unsigned i = 0; i < 4; i++)
+		lanes_judge(pool);
+	cr_assert_eq(b->e->refused_tail, 0);
+	cr_assert_eq(state_of(sent), LEDGER_HELD);
+	cr_assert(is_read(b));
+}
+
+/* It came to a sweep that had begun, and what it builds on did so too. */
+Test(lanes, a_parked_record_waits_for_the_next_sweep)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref, sent;
+
+	start_with_ref(&ref);
+	sent = ref_after(ref);
+	publish_refused(a, ref, MANY / 2);
+	lanes_turn(pool);
+	cr_assert(pool->sweeping);
+	publish_refused(a, ref, MANY / 2);
+	publish(a, LANE_SEND, ref);
+	publish(b, LANE_RECEIVE, sent);
+	lanes_judge(pool);
+	cr_assert_not(pool->sweeping, "all that had been there is read");
+	cr_assert_eq(b->e->parked, 1);
+	lanes_judge(pool);
+	cr_assert_eq(b->e->refused_tail, 0);
+	cr_assert_eq(state_of(sent), LEDGER_HELD);
+}
+
+/* Nobody can put off the end of a sweep by publishing more and more. */
+Test(lanes, a_sweep_ends)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref;
+
+	start_with_ref(&ref);
+	publish(b, LANE_RECEIVE, ref_after(ref));
+	for (unsigned i = 0; i < 6; i++) {
+		publish_refused(a, ref, MANY / 2);
+		lanes_judge(pool);
+		cr_assert_not(is_read(a));
+	}
+	cr_assert_eq(b->e->refused_tail, 1);
+}
+
+/* What somebody did before his end counts, whatever else he published. */
+Test(lanes, the_dead_are_read_to_the_end)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref, sent;
+
+	start_with_ref(&ref);
+	sent = ref_after(ref);
+	publish_refused(a, ref, MANY);
+	publish(a, LANE_SEND, ref);
+	publish(b, LANE_RECEIVE, sent);
+	client_end(a->client, true);
+	cr_assert_eq(state_of(sent), LEDGER_HELD);
+	cr_assert_eq(pool->reclaimed_total, 0);
+	cr_assert_eq(b->e->refused_tail, 0);
+}
+
+/* Messages and records of one client keep their order. */
+Test(lanes, who_asks_is_read_to_the_end)
+{
+	struct party *a = &peer[0];
+	uint64_t ref, other;
+
+	start_with_ref(&ref);
+	take_slots(a, &other, 1);
+	publish_refused(a, ref, MANY);
+	publish(a, LANE_FREE, ref);
+	cr_assert_eq(ask(a, WIRE_FREE, 0, &other, sizeof(other)), 1);
+	cr_assert(is_read(a));
+	cr_assert_eq(state_of(ref), LEDGER_FREE);
+}
+
+/* Before the answer is no, all is read that may have been freed. */
+Test(lanes, no_slot_is_missed_behind_refused_records)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref, refs[1023];
+	uint32_t one = 1;
+
+	start_with_ref(&ref);
+	take_slots(a, refs, 1023);
+	publish_refused(a, ref, MANY);
+	publish(a, LANE_FREE, ref);
+	cr_assert_eq(ask(b, WIRE_ALLOC, 0, &one, sizeof(one)), 1);
 }

@@ -25,11 +25,15 @@ static struct listener *listener;
 static int clients[64];
 static size_t nclients;
 
+static uint32_t rest_ms; /* after each; 0: none */
+
 static void
 take(void *arg, int fd)
 {
 	(void)arg;
 	clients[nclients++] = fd;
+	if (rest_ms > 0)
+		listener_rest(listener, rest_ms);
 	loop_stop(loop);
 }
 
@@ -137,6 +141,24 @@ Test(listener, hands_over_clients)
 		cr_assert_eq(send(fds[i], "x", 1, 0), 1);
 		cr_assert_eq(recv(clients[i], &byte, 1, 0), 1);
 	}
+}
+
+/* The others wait where they are, and are not forgotten. */
+Test(listener, rests_when_it_is_told)
+{
+	cr_assert_eq(listener_start(), 0);
+	for (size_t i = 0; i < 6; i++)
+		cr_assert_geq(client(), 0);
+	rest_ms = 3600000;
+	cr_assert_eq(loop_run(loop), 0);
+	cr_assert_eq(nclients, 4, "a turn");
+	for (size_t i = 0; i < 3; i++)
+		cr_assert_eq(loop_poll(loop), 0);
+	cr_assert_eq(nclients, 4);
+	rest_ms = 1;
+	listener_rest(listener, rest_ms);
+	cr_assert_eq(loop_run(loop), 0);
+	cr_assert_eq(nclients, 6);
 }
 
 Test(listener, mode_and_group_whatever_the_umask)
