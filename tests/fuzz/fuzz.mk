@@ -2,18 +2,20 @@
 # with any compiler; the fuzzers need clang:
 #
 #	./configure CC=clang CXX=clang++ && make check-fuzz [FUZZ_SECONDS=20]
-#	make -j2 fuzz-long [FUZZ_SEED=1] [FUZZ_RUNS=100000000]
-#	    [FUZZ_PROTOCOL_RUNS=10000000]
+#	make -j2 fuzz-long [FUZZ_SEED=1] [FUZZ_RUNS=10000000]
+#	make fuzz-random [FUZZ_SEED=1] [FUZZ_RANDOM_RUNS=100000000]
 #
 # They start from the corpus and keep what they find new in fuzz-corpus/, and
 # inputs that fail in fuzz-found/. The long runs have one process each for drain
 # and protocol and no sanitizers, since what they look for the targets see by
 # themselves; FUZZ_LONG_SANITIZERS=fuzzer,undefined would be half as fast. With
-# another seed more of them can run at the same time in the same place.
+# another seed more of them can run at the same time in the same place. At last,
+# fuzz-random changes what they have found for the drain at random, with any
+# compiler.
 
 FUZZ_SECONDS = 20
-FUZZ_RUNS = 100000000
-FUZZ_PROTOCOL_RUNS = 10000000
+FUZZ_RUNS = 10000000
+FUZZ_RANDOM_RUNS = 100000000
 FUZZ_SEED = 1
 FUZZ_SANITIZERS = fuzzer,address,undefined
 FUZZ_LONG_SANITIZERS = fuzzer
@@ -25,7 +27,7 @@ check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)
 endif
 fuzzers = tests/fuzz/fuzz_config tests/fuzz/fuzz_drain tests/fuzz/fuzz_protocol
-EXTRA_PROGRAMS += $(fuzzers)
+EXTRA_PROGRAMS += $(fuzzers) tests/fuzz/random_drain
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/drain.allow \
 	tests/fuzz/protocol.allow
 
@@ -70,6 +72,10 @@ tests_fuzz_replay_protocol_SOURCES = $(protocol_sources) $(replay_sources)
 tests_fuzz_replay_protocol_CPPFLAGS = $(AM_CPPFLAGS) -DREPLAY
 tests_fuzz_replay_protocol_LDFLAGS = $(AM_LDFLAGS) $(wrap_sockets)
 tests_fuzz_replay_protocol_LDADD = daemon/libdaemon.la
+tests_fuzz_random_drain_SOURCES = $(drain_sources) tests/fuzz/random.c \
+	tests/fuzz/replay.h
+tests_fuzz_random_drain_LDFLAGS = $(AM_LDFLAGS) $(wrap_world)
+tests_fuzz_random_drain_LDADD = daemon/libdaemon.la
 
 # The fuzzers have objects of their own, since they need them instrumented: of
 # drain and protocol what is tested, and not what tests it. Their inputs are
@@ -127,7 +133,7 @@ fuzz_long = name=$(@:fuzz-long-%=%) run=$(@:fuzz-long-%=%)-$(FUZZ_SEED); \
 	$(MKDIR_P) fuzz-corpus/$$run fuzz-found; \
 	tests/fuzz/fuzz_$$name -seed=$(FUZZ_SEED) -entropic=0 -reload=0 \
 	    -max_len=$$len -timeout=20 -print_final_stats=1 \
-	    -artifact_prefix=fuzz-found/$$run- -runs=$$runs \
+	    -artifact_prefix=fuzz-found/$$run- -runs=$(FUZZ_RUNS) \
 	    fuzz-corpus/$$run $(srcdir)/tests/fuzz/corpus/$$name \
 	    >fuzz-found/$$run.log 2>&1; status=$$?; \
 	echo "$$run: seed $(FUZZ_SEED)," \
@@ -140,12 +146,17 @@ fuzz_long = name=$(@:fuzz-long-%=%) run=$(@:fuzz-long-%=%)-$(FUZZ_SEED); \
 	exit $$status
 
 fuzz-long-drain: fuzz-long-build
-	@runs=$(FUZZ_RUNS) len=128; $(fuzz_long)
+	@len=128; $(fuzz_long)
 fuzz-long-protocol: fuzz-long-build
-	@runs=$(FUZZ_PROTOCOL_RUNS) len=64; $(fuzz_long)
+	@len=64; $(fuzz_long)
 fuzz-long: fuzz-long-drain fuzz-long-protocol
+
+fuzz-random: tests/fuzz/random_drain
+	find $(srcdir)/tests/fuzz/corpus/drain fuzz-corpus/drain* -type f \
+	    2>/dev/null | LC_ALL=C sort | \
+	    xargs -x -s 1000000 tests/fuzz/random_drain -n $(FUZZ_RANDOM_RUNS) -s $(FUZZ_SEED)
 
 clean-local:
 	rm -rf fuzz-corpus fuzz-found fuzz-flags
 .PHONY: check-fuzz fuzz-always fuzz-long fuzz-long-build fuzz-long-drain \
-	fuzz-long-protocol
+	fuzz-long-protocol fuzz-random
