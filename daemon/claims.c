@@ -143,6 +143,7 @@ claims_take(struct attachment *a, uint64_t ref, unsigned most)
 			break;
 		n = n < most ? n : most;
 		a->mirror->took = n;
+		compiler_barrier();
 		/* Acquire: see claim_take(). */
 		if (atomic_compare_exchange_weak_explicit(at, &is,
 			(is - n) | CLAIM_TAKING, memory_order_acquire,
@@ -160,6 +161,8 @@ claims_end(struct attachment *a, uint64_t ref, bool received)
 
 	if (!usable(a->pool))
 		return;
+	/* Behind the ledger's own change. */
+	compiler_barrier();
 	at = &a->pool->claims.words[ref_slot(ref)];
 	is = load_relaxed(at);
 	for (unsigned i = 0;

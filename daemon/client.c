@@ -882,7 +882,11 @@ client_accept(struct daemon *d, int fd)
 	uid = peer.uid;
 	take_over(d, fd, peer);
 	u = daemon_user(d, uid);
-	share_charge(u, begun);
+	/* Who comes back after our start cannot help it. */
+	if (u != NULL && u->returning > 0)
+		u->returning--;
+	else
+		share_charge(u, begun);
 	return !share_is_used(d, u);
 }
 
@@ -914,6 +918,8 @@ make_away(struct daemon *d, const struct ledger_attachment *l)
 	    .user =
 		daemon_keep_place(d, l->uid) ? daemon_user(d, l->uid) : NULL,
 	    .connected_ms = loop_now_ms()};
+	if (c->user != NULL)
+		c->user->returning += c->state == CLIENT_AWAY;
 	TAILQ_INIT(&c->queue);
 	TAILQ_INSERT_TAIL(&d->clients, c, entry);
 	/* Pids of another namespace say nothing here. */
@@ -1031,7 +1037,7 @@ client_resume(struct client *c, uint64_t session, uint64_t token)
 			attachment_back(c->attachments[i]);
 		}
 	/* It keeps its place as long as descriptors lie unread there. */
-	client_end(old, true);
+	end(old, true);
 	return true;
 }
 

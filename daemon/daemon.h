@@ -31,6 +31,7 @@ struct user {
 	LIST_ENTRY(user) entry;
 	uid_t uid;
 	unsigned clients;   /* connections */
+	unsigned returning; /* of before our start, to be made again */
 	uint64_t served_us; /* when it was, last */
 	uint64_t paid_us;   /* when it will have paid for it: share.c */
 };

@@ -1220,7 +1220,9 @@ request_serve(struct client *c, const uint8_t *bytes, size_t len)
 	if (status != DEFERRED &&
 	    (rq.h.type != WIRE_FREE || rq.h.tag != 0 || handler == NULL))
 		reply(&rq, status);
-	if (!is_daily(handler, status))
+	/* A session that goes on costs its user no more than its connection. */
+	if (!is_daily(handler, status) &&
+	    !(rq.h.type == (WIRE_HELLO | WIRE_REPLY) && c->fresh))
 		share_charge(c->user, begun);
 	if (rq.document)
 		client_keep_document(c, rq.passed.fds[0]);
