@@ -14,7 +14,8 @@ AM_TESTS_ENVIRONMENT = \
 	builddir='$(abs_builddir)'; export builddir; \
 	srcdir='$(abs_srcdir)'; export srcdir; \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE; \
-	SANITIZERS='$(SAN_CFLAGS)'; export SANITIZERS;
+	SANITIZERS='$(SAN_CFLAGS)'; export SANITIZERS; \
+	COVERAGE='$(COV_CFLAGS)'; export COVERAGE;
 
 unit_tests = \
 	tests/unit/test_claim \

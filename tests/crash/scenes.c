@@ -386,6 +386,25 @@ stocked_round(struct world *w)
 	return world_join(w, 1, false);
 }
 
+/* What was granted ahead is used, and the daemon does not know. */
+static int
+use_up(struct world *w)
+{
+	uint64_t refs[WORLD_SLOTS];
+	unsigned n = raw_lane_take(&A->lane, refs, WORLD_SLOTS);
+
+	for (unsigned i = 0; i < n; i++)
+		world_hold(w, 0, refs[i]);
+	return n > 0 ? 0 : -ENODATA;
+}
+
+static int
+used_up(struct world *w)
+{
+	TRY(one_lane(w));
+	return use_up(w);
+}
+
 /* A's magazine has slots, its ring has some, and B wants more than is free. */
 static int
 stocked(struct world *w)
@@ -566,12 +585,8 @@ alloc_many(struct world *w)
 static int
 take_all(struct world *w)
 {
-	uint64_t refs[WORLD_SLOTS];
-	unsigned n = raw_lane_take(&A->lane, refs, WORLD_SLOTS);
-
-	for (unsigned i = 0; i < n; i++)
-		world_hold(w, 0, refs[i]);
-	return n > 0 ? ring(A) : -ENODATA;
+	TRY(use_up(w));
+	return ring(A);
 }
 
 static int
@@ -888,6 +903,8 @@ const struct scene scenes[] = {
     {"alloc: one", CAP(1), one, alloc_one, NULL, NULL, false},
     {"alloc: many", CAP(1), one, alloc_many, NULL, NULL, false},
     {"alloc: and ahead", CAP(1), one_lane, alloc_one, NULL, NULL, false},
+    {"alloc: with nothing ahead", CAP(1), used_up, alloc_many, NULL, NULL,
+	false},
     {"top up", CAP(1), one_lane, take_all, NULL, NULL, false},
     {"wait: freed by message", CAP(1), all_taken, wait_and_free, NULL, NULL,
 	false},

@@ -475,6 +475,28 @@ repeat(struct world *w, const struct pending *q)
 	c->raw.tag = last;
 }
 
+/*
+ * Its answer may be lost once more: what an ALLOC has brought it brings again,
+ * although there may be more of the client's by now.
+ */
+static const char *
+ask_twice(struct world *w, const struct pending *q)
+{
+	struct raw_message m;
+	int err;
+
+	if (q->type != WIRE_ALLOC || q->reply.h.status <= 0)
+		return NULL;
+	repeat(w, q);
+	err = raw_wait(&w->clients[q->client].raw, q->tag, &m);
+	if (err == q->reply.h.status &&
+	    memcmp(m.body, q->reply.body, 16 * (size_t)err) == 0)
+		return NULL;
+	return wrong("asked for again, ALLOC of client %u is answered %d "
+		     "instead of %d, or with other slots",
+	    q->client, err, q->reply.h.status);
+}
+
 /* A detached pool and a session that is over have no more to say. */
 static bool
 is_over(const struct pending *q, int err)
@@ -512,8 +534,10 @@ world_finish(struct world *w)
 			else if (err == -ENOTCONN || err == -ETIMEDOUT)
 				return wrong("%s of client %u: no answer (%d)",
 				    wire_type_name(q->type), q->client, err);
+			why = ask_twice(w, q);
 		}
-		why = understand(w, q);
+		if (why == NULL)
+			why = understand(w, q);
 	}
 	w->npending = 0;
 	return why;
@@ -814,23 +838,61 @@ give_back(struct world *w, unsigned client)
 	return why;
 }
 
+/* Who was cut short in joining comes back only to leave. */
 static const char *
-all_free(const struct world *w, struct raw *r)
+leave_early(struct world *w, unsigned client)
 {
-	struct raw_stats s;
-	unsigned kept = 0;
+	struct client *c = &w->clients[client];
 
-	for (unsigned i = 0; i < WORLD_CLIENTS; i++)
+	if (c->presence != ABSENT || c->raw.session == 0)
+		return NULL;
+	c->presence = DEAD;
+	if (raw_reopen(&c->raw, w->server.socket, "back") < 0 ||
+	    raw_bye(&c->raw) != 0)
+		return wrong("client %u cannot leave early", client);
+	return NULL;
+}
+
+/* Of the ledger's places for attachments, those that are somebody's. */
+static unsigned
+places_taken(const struct world *w)
+{
+	struct ledger l;
+	unsigned n = 0;
+	size_t bytes;
+	void *mem;
+
+	if (map_ledger(w, &l, &mem, &bytes) == 0)
+		for (unsigned i = 0; i < l.geometry.attachments_max; i++)
+			n += l.attachments[i].state != LEDGER_NOBODY;
+	if (mem != NULL)
+		munmap(mem, bytes);
+	return n;
+}
+
+/* Nothing is left but what the parted have, and nobody but they and who asks. */
+static const char *
+all_gone(const struct world *w, struct raw *r)
+{
+	unsigned kept = 0, there = 1, places = 0;
+	struct raw_stats s;
+
+	for (unsigned i = 0; i < WORLD_CLIENTS; i++) {
 		kept += w->clients[i].nheld;
+		there += w->clients[i].presence == PARTED;
+	}
 	for (int i = 0; i < PATIENCE / 2; i++) {
 		if (raw_audit(r) != 0 || raw_pool_stats(r, WORLD_POOL, &s) != 0)
 			return wrong("the books do not balance at the end");
-		if (s.free + kept == s.slots && s.quarantined == kept)
+		places = places_taken(w);
+		if (s.free + kept == s.slots && s.quarantined == kept &&
+		    s.clients == there && places == there)
 			return NULL;
 		poll(NULL, 0, 2);
 	}
-	return wrong("%u of %u slots are free at the end, %u quarantined",
-	    s.free, s.slots, s.quarantined);
+	return wrong("%u of %u slots are free at the end, %u quarantined; "
+		     "%u clients and %u places taken instead of %u",
+	    s.free, s.slots, s.quarantined, s.clients, places, there);
 }
 
 static const char *
@@ -857,7 +919,9 @@ check_with(struct world *w, struct raw *r, uint32_t at)
 	for (unsigned i = 0; i < WORLD_CLIENTS && why == NULL; i++)
 		if (w->clients[i].presence == PRESENT)
 			why = give_back(w, i);
-	return why == NULL ? all_free(w, r) : why;
+	for (unsigned i = 0; i < WORLD_CLIENTS && why == NULL; i++)
+		why = leave_early(w, i);
+	return why == NULL ? all_gone(w, r) : why;
 }
 
 const char *

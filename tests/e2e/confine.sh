@@ -21,7 +21,7 @@ confined() {
 	done
 	is "$1" NoNewPrivs 1
 	# Sanitizers make system calls that no filter could know of.
-	[ -n "$SANITIZERS" ] || is "$1" Seccomp 2
+	[ -n "${SANITIZERS-}${COVERAGE-}" ] || is "$1" Seccomp 2
 }
 
 # configuration GROUP POOL...: of pools that have one segment and may get two

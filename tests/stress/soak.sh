@@ -9,6 +9,6 @@ set -eu
 seconds=${SOAK_SECONDS:-20}
 # Some daemons die in a short one, not all too many in a long one.
 percent=2
-[ "$seconds" -ge 300 ] || percent=10
+[ "$seconds" -ge 300 ] || percent=30
 exec "$builddir/tests/stress/lanes" -T "$seconds" -d "$percent" \
     -s "${SEED:-$(date +%s)}" -v

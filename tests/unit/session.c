@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -970,6 +971,117 @@ Test(session, nobody_waits_for_ever_to_say_goodbye)
 	}
 }
 
+/* Answers the first of two, and dies with the second unread. */
+static void
+die_over_the_second(int fd)
+{
+	static struct request rq;
+
+	welcome_attached(fd);
+	expect(fd, &rq, WIRE_RECEIVE);
+	put_received(fd, &rq, ref_make(0, false, 1));
+	readable(fd, -1);
+}
+
+/* So the client meets a reset, and behind it what was answered. */
+Test(session, what_a_daemon_said_before_its_death_counts)
+{
+	struct slabd *s;
+	struct slabd_pool *p;
+	void *at;
+
+	fake_start(die_over_the_second, NULL);
+	s = open_patient(LONG);
+	p = attach_fake(s, SLABD_NONBLOCK);
+	for (uint32_t slot = 0; slot < 2; slot++)
+		cr_assert_eq(
+		    slabd_receive(p, ref_make(slot, false, 1), &at), -EAGAIN);
+	stop_listening();
+	cr_assert_eq(slabd_dispatch(s), 2, "an answer, and a loss");
+	cr_assert_eq(slabd_receive(p, ref_make(0, false, 1), &at), 0);
+	close(fake.region);
+	slabd_close(s);
+}
+
+static sem_t go_on;
+
+static void
+answer_detach_and_die(int fd)
+{
+	welcome_attached(fd);
+	serve(fd, WIRE_DETACH);
+}
+
+static void
+answer_resume_late(int fd)
+{
+	static const struct attachment plain = {POOL, 1, NULL, NULL, 0, 0};
+	static struct request rq;
+
+	welcome_back(fd);
+	expect_resume(fd, &rq, POOL);
+	sem_wait(&go_on);
+	put_attachment(fd, &rq, &plain);
+	serve(fd, WIRE_PING);
+	serve(fd, WIRE_BYE);
+}
+
+static void *
+detach(void *pool)
+{
+	slabd_pool_detach(pool);
+	return NULL;
+}
+
+/* Waits for the answer to what another thread has asked, and takes the lock. */
+static void
+receive_for_another(struct slabd *s)
+{
+	pthread_mutex_lock(&s->lock);
+	while (TAILQ_EMPTY(&s->sleepers)) {
+		pthread_mutex_unlock(&s->lock);
+		sched_yield();
+		pthread_mutex_lock(&s->lock);
+	}
+	s->receiving = false;
+	while (s->phase == SESSION_READY) {
+		readable(s->socket, -1);
+		session_drain(s);
+	}
+}
+
+/*
+ * Between the answer to DETACH and the thread that waits for it the session
+ * goes on elsewhere, and asks there for the pool that is about to be freed.
+ */
+Test(session, who_detaches_is_not_resumed)
+{
+	struct slabd *s;
+	struct slabd_pool *p;
+	pthread_t other;
+
+	sem_init(&go_on, 0, 0);
+	fake_start(answer_detach_and_die, answer_resume_late);
+	s = open_patient(LONG);
+	p = attach_fake(s, 0);
+	s->receiving = true;
+	pthread_create(&other, NULL, detach, p);
+	receive_for_another(s);
+	session_knock(s);
+	while (s->phase != SESSION_RESUMING) {
+		readable(s->socket, -1);
+		session_drain(s);
+	}
+	cr_assert_eq(s->resume.pool, p);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(other, NULL);
+	cr_assert_null(s->resume.pool);
+	sem_post(&go_on);
+	cr_assert_eq(ask(s, WIRE_PING), 0);
+	slabd_close(s);
+	fake_end();
+}
+
 static atomic_bool told;
 
 static void
@@ -1168,6 +1280,46 @@ Test(session, who_only_frees_never_waits_and_comes_back)
 		post_relieve(p);
 	cr_assert_eq(load_relaxed(&far.lane.header->record_tail),
 	    far.geometry.records + 3);
+	slabd_close(s);
+	fake_end();
+}
+
+static void
+drain_once(int fd)
+{
+	const struct attachment a = {
+	    POOL, 1, &far.geometry, far.fds, WIRE_FD_REGION, 4};
+	static struct request rq;
+
+	welcome(fd);
+	expect(fd, &rq, WIRE_ATTACH);
+	put_attachment(fd, &rq, &a);
+	expect(fd, &rq, WIRE_FLUSH);
+	ring_release(&far.lane, far.geometry.records);
+	put_plain(fd, &rq, 0);
+	serve(fd, WIRE_BYE);
+}
+
+/* Who was told to try again learns when. */
+Test(session, room_in_a_lane_is_news)
+{
+	struct slabd *s;
+	struct slabd_pool *p;
+	slabd_ref ref;
+
+	lane_make();
+	fake_start(drain_once, NULL);
+	s = open_patient(LONG);
+	p = attach_fake(s, SLABD_NONBLOCK);
+	for (unsigned i = 0; i < far.geometry.records; i++) {
+		table_hold(&p->table, ref_make(7, false, i + 2));
+		cr_assert_eq(slabd_free(p, slabd_at(p, OFFSET(7))), 0);
+	}
+	table_hold(&p->table, ref_make(7, false, 1));
+	cr_assert_eq(slabd_send(p, slabd_at(p, OFFSET(7)), &ref), -EAGAIN);
+	cr_assert(readable(slabd_fd(s), -1));
+	cr_assert_eq(slabd_dispatch(s), 1);
+	cr_assert_eq(slabd_send(p, slabd_at(p, OFFSET(7)), &ref), 0);
 	slabd_close(s);
 	fake_end();
 }
