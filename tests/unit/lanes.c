@@ -143,6 +143,56 @@ Test(lanes, records_due_while_it_goes_to_sleep)
 	cr_assert_not(is_read(a));
 }
 
+/* Another user's from now on. */
+static void
+become(struct party *q, uid_t uid)
+{
+	cr_assert(daemon_keep_place(&inside, uid));
+	daemon_dismiss(&inside, q->client->peer.uid);
+	q->client->peer.uid = uid;
+	q->client->user = daemon_user(&inside, uid);
+}
+
+/* The first half of what is held is one's, the other the other's. */
+static void
+free_two_rows(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct party *q = &peer[i];
+
+		cr_assert_leq(q->e->watermark, SLOTS / 2);
+		for (uint32_t n = 0; n < q->e->watermark; n++)
+			publish(q, LANE_FREE, held[i * SLOTS / 2 + n]);
+		cr_assert(ring_is_due(&q->lane, &q->outlet));
+	}
+}
+
+/* It would not be heard if it were woken for, and the other not either. */
+Test(lanes, who_has_used_its_share_is_no_reason_to_stay_awake)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t late_us = loop_now_us() + UINT64_C(3600000000);
+
+	start();
+	/* The lane that came last is looked at first. */
+	join_as(b, true);
+	join_as(a, true);
+	become(b, geteuid() + 1);
+	take_slots(a, held, SLOTS / 2);
+	take_slots(b, held + SLOTS / 2, SLOTS / 2);
+	a->client->user->paid_us = late_us;
+	b->client->user->served_us = late_us;
+	before_sleep = free_two_rows;
+	lanes_turn(pool);
+	cr_assert(a->e->muted);
+	cr_assert_not(b->e->muted);
+	timer_stop(pool->judge);
+	/* As if that had been quick. */
+	pool->laborious = false;
+	loop_poll(inside.loop);
+	cr_assert(is_read(b));
+}
+
 static int answered;
 
 static void

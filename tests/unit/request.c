@@ -125,3 +125,21 @@ Test(request, an_allocation_that_nothing_helps_ends)
 	cr_assert_eq(answer, 1);
 	cr_assert_eq(hear(c, NULL), -ENOBUFS);
 }
+
+/* A claim is closed for whoever comes after that, not for who took it before. */
+Test(request, a_recall_reads_what_was_said_before_it)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t ref, sent;
+
+	begin("\"slots_per_segment\": 8");
+	join_as(a, false);
+	join_as(b, true);
+	take_slots(a, &ref, 1);
+	cr_assert_eq(pool_send(a->a, ref, &sent), 0);
+	claims_offer(pool, sent, 1);
+	claims_revoke(pool, ref_slot(sent));
+	publish(b, LANE_RECEIVE, sent);
+	claims_settle(pool);
+	cr_assert(ledger_holds(&pool->ledger, ref_slot(sent), b->a->holder));
+}

@@ -238,6 +238,34 @@ Test(share, each_waits_for_itself)
 	cr_assert_eq(hear(c, NULL), 0);
 }
 
+/* The first may have used up what there is. */
+Test(share, the_late_are_read_a_few_at_a_time)
+{
+	enum { N = 64 };
+	static struct party late[N];
+	struct party *a = &peer[0], *b = &peer[1];
+	unsigned left = 0;
+
+	start(2, false);
+	use(a, MUCH_US);
+	cr_assert_eq(ping(b, 0), 0);
+	for (unsigned i = 0; i < N; i++) {
+		connect_as(&late[i]);
+		cr_assert_eq(ping(&late[i], 0), UNANSWERED);
+	}
+	now_us += WAIT_US;
+	clients_turn(&inside);
+	for (unsigned i = 0; i < N; i++)
+		left += late[i].client->late;
+	cr_assert_gt(left, N / 2);
+	cr_assert_lt(left, N);
+	cr_assert_not(late[0].client->late, "who came first");
+	for (unsigned i = 0; i < N; i++)
+		pass(0);
+	for (unsigned i = 0; i < N; i++)
+		cr_assert_eq(hear(&late[i], NULL), 0, "%u", i);
+}
+
 /* Whoever is late, and for however long, somebody looks. */
 Test(share, who_is_late_is_looked_at)
 {
@@ -277,6 +305,70 @@ Test(share, slots_that_move_cost_nothing)
 		say(a, WIRE_SEND, 0, &refs[i], sizeof(*refs));
 	}
 	cr_assert(a->client->late, "what is refused does");
+}
+
+/* Whether `q`, who owes nothing, is charged for what is answered like this. */
+static bool
+costs(struct party *q, enum wire_type type, unsigned flags, const void *body,
+    size_t len, int status)
+{
+	uint64_t paid_us = q->client->user->paid_us;
+
+	now_us += LONG_US;
+	cost_us = 100;
+	cr_assert_eq(ask(q, type, flags, body, len), status, "type %d", type);
+	cost_us = 0;
+	return q->client->user->paid_us != paid_us;
+}
+
+Test(share, what_only_asks_is_charged)
+{
+	struct party *a = &peer[0];
+	uint64_t refs[1024], body[2];
+	uint32_t one = 1, tag;
+
+	start(1, false);
+	take_slots(a, refs, 1024);
+	body[0] = refs[0];
+	body[1] = 0;
+	cr_assert(costs(a, WIRE_FLUSH, 0, NULL, 0, 0));
+	cr_assert(costs(a, WIRE_HELD, 0, body, 8, 1));
+	cr_assert(costs(a, WIRE_EXTEND, 0, &one, sizeof(one), 0));
+	cr_assert(costs(a, WIRE_RECALL, 0, body, 12, 0), "of nothing");
+	say(a, WIRE_ALLOC, WIRE_WAIT, &one, sizeof(one));
+	tag = a->tag;
+	/* The answer to what waited comes first. */
+	cr_assert(costs(a, WIRE_CANCEL, 0, &tag, sizeof(tag), -ECANCELED));
+	cr_assert_eq(hear(a, NULL), 0);
+}
+
+Test(share, what_moves_slots_is_not_charged)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t refs[1023], body[2];
+	uint32_t one = 1;
+
+	start(2, false);
+	take_slots(a, refs, 1023);
+	cr_assert_not(costs(a, WIRE_ALLOC, 0, &one, sizeof(one), 1));
+	cr_assert_not(
+	    costs(a, WIRE_ALLOC, WIRE_WAIT, &one, sizeof(one), UNANSWERED));
+	cr_assert_not(costs(a, WIRE_SEND, 0, &refs[0], 8, 0));
+	cr_assert_not(costs(a, WIRE_FLUSH, WIRE_WAIT, NULL, 0, UNANSWERED));
+	body[0] = ref_after(refs[0]);
+	cr_assert_not(costs(b, WIRE_RECEIVE, 0, body, 8, 0));
+	cr_assert_eq(hear(a, NULL), 0, "all is received");
+	cr_assert_not(costs(a, WIRE_SEND, 0, &refs[1], 8, 0));
+	body[0] = ref_after(refs[1]);
+	body[1] = 0;
+	cr_assert_not(costs(a, WIRE_RECALL, 0, body, 12, 1));
+	body[0] = refs[2];
+	body[1] = 1;
+	cr_assert_not(costs(a, WIRE_SHARE, 0, body, 12, 0));
+	/* It goes to the request that waits, whose answer is the first. */
+	cr_assert_not(
+	    costs(b, WIRE_FREE, 0, (uint64_t[]){ref_after(refs[0])}, 8, 1));
+	cr_assert_eq(hear(a, NULL), 1);
 }
 
 /* Those who connect again and again leave time to others. */
@@ -405,6 +497,33 @@ Test(share, who_owes_nothing_rings_for_nothing)
 	}
 }
 
+/* One that takes long was for what others had published, too. */
+Test(share, a_long_turn_is_not_its_ringers)
+{
+	enum { SHORT_US = 100, LONG_TURN_US = 1000 };
+	struct party *a = &peer[0];
+	uint64_t refs[2], owed;
+
+	start(2, true);
+	take_slots(a, refs, 2);
+	use(a, 500);
+	owed = a->client->user->paid_us;
+	publish(a, LANE_FREE, refs[0]);
+	timer_stop(pool->judge);
+	cost_us = SHORT_US;
+	ring(a);
+	cr_assert(is_read(a));
+	cr_assert_gt(a->client->user->paid_us, owed);
+	owed = a->client->user->paid_us;
+	publish(a, LANE_FREE, refs[1]);
+	timer_stop(pool->judge);
+	cost_us = LONG_TURN_US;
+	ring(a);
+	cr_assert(is_read(a));
+	cr_assert(pool->laborious);
+	cr_assert_eq(a->client->user->paid_us, owed);
+}
+
 /* Its records are read by the judge all the same; then its bell is heard. */
 Test(share, a_muted_bell_is_heard_again)
 {
@@ -454,4 +573,31 @@ Test(share, who_has_used_it_finds_less_patience)
 	lanes_judge(pool);
 	cr_assert_gt(a->e->read, 0);
 	cr_assert_lt(a->e->read, 128);
+}
+
+/* As many as one lane or a few: who brings more has less in each. */
+Test(share, many_lanes_of_one_user_find_one_patience)
+{
+	enum { LANES = 16, RECORDS = 300, MOST = 1024 };
+	static struct party many[LANES];
+	struct party *b = &peer[1];
+	uint64_t ref, ahead, read = 0;
+
+	start(2, true);
+	for (unsigned i = 0; i < LANES; i++)
+		join_as(&many[i], true);
+	take_slots(b, &ref, 1);
+	ahead = ref_after(ref);
+	for (unsigned n = 0; n < RECORDS; n++) {
+		publish(b, LANE_RECEIVE, ahead);
+		for (unsigned i = 0; i < LANES; i++)
+			publish(&many[i], LANE_RECEIVE, i % 2 ? ref : ahead);
+	}
+	lanes_judge(pool);
+	for (unsigned i = 0; i < LANES; i++) {
+		cr_assert_gt(many[i].e->read, 0, "%u", i);
+		read += many[i].e->read;
+	}
+	cr_assert_leq(read, MOST + LANES);
+	cr_assert_gt(b->e->read, MOST / LANES, "another's is its own");
 }
