@@ -53,6 +53,18 @@ has_share(const struct lane_end *e)
 	return !share_is_used(a->pool->daemon, a->client->user);
 }
 
+/* Who brings many lanes shall have no more of it. */
+static void
+be_patient(struct lane_end *e)
+{
+	const struct attachment *a = e->attachment;
+	uint32_t most = has_share(e) ? USERS_PATIENCE / a->account->users
+				     : PATIENCE / (a->pool->clients + 1);
+
+	e->patience = 1 + (most < PATIENCE ? most : PATIENCE);
+	e->tiresome = false;
+}
+
 /* Its user has rung for more than its share: once is enough for now. */
 static void
 mute(struct lane_end *e)
@@ -232,7 +244,7 @@ lane_new(struct attachment *a)
 	e->mirror = a->mirror;
 	e->done = ledger_mirror_done(&a->pool->ledger, a->mirror);
 	e->object.fd = e->doorbell = -1;
-	e->patience = PATIENCE;
+	be_patient(e);
 	LIST_INSERT_HEAD(&a->pool->lanes, e, entry);
 	return e;
 }
@@ -466,18 +478,6 @@ static void
 have_all_patience(struct lane_end *e)
 {
 	e->patience = UINT32_MAX;
-	e->tiresome = false;
-}
-
-/* Who brings many lanes shall have no more of it. */
-static void
-be_patient(struct lane_end *e)
-{
-	const struct attachment *a = e->attachment;
-	uint32_t most = has_share(e) ? USERS_PATIENCE / a->account->users
-				     : PATIENCE / (a->pool->clients + 1);
-
-	e->patience = 1 + (most < PATIENCE ? most : PATIENCE);
 	e->tiresome = false;
 }
 
