@@ -298,7 +298,6 @@ coverage:
 	find . -name '*.gcda' -delete
 	$(MAKE) clean
 	status=0; $(MAKE) COV_CFLAGS='--coverage -O0' check || status=$$?; \
-	find . -name '*.gcda' -exec gcov -n -b {} + | \
-	    $(AWK) -f $(srcdir)/tests/coverage.awk; exit $$status
+	python3 $(srcdir)/tests/coverage.py .; exit $$status
 .PHONY: coverage
-EXTRA_DIST += tests/coverage.awk
+EXTRA_DIST += tests/coverage.py
