@@ -414,7 +414,10 @@ settle_lanes(int who)
 		if (rounds == 0 && i != who)
 			continue;
 		keep(q, rounds);
-		check_lane(q);
+		/* How far one was read before its breach depends on who was
+		 * read first. */
+		if (!q->e->breached)
+			check_lane(q);
 	}
 }
 
