@@ -196,6 +196,19 @@ end_drain(struct end *e, void (*take)(void *, uint64_t), void *arg)
 	return (unsigned)(e->read - from);
 }
 
+/* A process that was stopped meanwhile goes on to wait. */
+static int
+await_bell(int bell)
+{
+	eventfd_t rung;
+	int err;
+
+	do
+		err = eventfd_read(bell, &rung);
+	while (err < 0 && errno == EINTR);
+	return err;
+}
+
 /*
  * Sleeps until the bell rings, unless so many records have come meanwhile that
  * nobody is bound to ring again.
@@ -214,8 +227,7 @@ end_sleep(struct end *e)
 			      load_relaxed(&h->eager) != 0))
 		return;
 	count(DID_SLEPT, 1);
-	must(eventfd_read(e->bell, &(eventfd_t){0}) == 0, "bell",
-	    (uint64_t)errno);
+	must(await_bell(e->bell) == 0, "bell", (uint64_t)errno);
 }
 
 static void
