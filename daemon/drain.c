@@ -101,29 +101,44 @@ record_apply(struct lane_end *e, uint64_t index, uint64_t record)
 	return operate(a, record, ref) < 0 ? RECORD_REFUSED : RECORD_APPLIED;
 }
 
-void
-record_refused(struct lane_end *e, uint64_t record)
+/*
+ * The ref of a record that was refused, as its client knows it: its version is
+ * near the slot's. Of a receipt that came too late for a slot that the client
+ * holds by just this ref, from another of its threads, it is 0: it shall not
+ * think that it has lost it.
+ */
+static uint64_t
+refused_ref(const struct lane_end *e, uint64_t record)
 {
-	struct pool *p = e->attachment->pool;
+	const struct pool *p = e->attachment->pool;
 	uint32_t slot = ref_slot(record);
-	struct lane_header *h = e->lane.header;
-	uint64_t version;
+	uint64_t version = ledger_word(&p->ledger, slot).version, ref;
 
-	if (!pool_slot_attached(p, slot))
-		return;
-	/* Who holds a shared slot once loses nothing by a second receipt. */
-	if (ref_shared(record) &&
-	    ledger_holds(&p->ledger, slot, e->attachment->holder) &&
-	    record_ahead(record, ledger_word(&p->ledger, slot).version) == 0)
-		return;
-	/* The client's own version of it is near the slot's. */
-	version = ledger_word(&p->ledger, slot).version;
 	version += (uint64_t)(int64_t)record_ahead(record, version);
-	store_relaxed(&h->refused[e->refused_tail++ % LANE_REFUSED],
-	    record_ref(record, version & REF_VERSION_MASK));
-	/* Release: with the client's acquire, when it attends to the notice. */
-	store_release(&h->refused_tail, e->refused_tail);
-	e->refused = true;
+	ref = record_ref(record, version & REF_VERSION_MASK);
+	return record_operation(record) == LANE_RECEIVE &&
+		       ledger_ref(&p->ledger, slot) == ref &&
+		       ledger_holds(&p->ledger, slot, e->attachment->holder)
+		   ? 0
+		   : ref;
+}
+
+void
+record_refused(struct lane_end *e, uint64_t index, uint64_t record)
+{
+	struct lane_header *h = e->lane.header;
+	uint32_t place = e->refused_tail % LANE_REFUSED;
+	uint64_t ref;
+
+	if (!pool_slot_attached(e->attachment->pool, ref_slot(record)))
+		return;
+	ref = refused_ref(e, record);
+	store_relaxed(&h->refused[place], ref);
+	store_relaxed(&h->refused_at[place], index);
+	/* Release: with the client's acquire, when it attends to the notice, or
+	 * has its answer to HELD. */
+	store_release(&h->refused_tail, ++e->refused_tail);
+	e->refused = e->refused || ref != 0;
 }
 
 /* Where the bit of record `index` is. */
@@ -199,7 +214,7 @@ conclude(
     struct lane_end *e, uint64_t index, uint64_t record, enum outcome outcome)
 {
 	if (outcome == RECORD_REFUSED)
-		record_refused(e, record);
+		record_refused(e, index, record);
 	record_done(e, index);
 	if (outcome == RECORD_APPLIED)
 		parked_retry(e->attachment->pool, ref_slot(record));

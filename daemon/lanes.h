@@ -128,8 +128,8 @@ void lanes_recover(struct pool *, const struct account *,
 enum outcome { RECORD_APPLIED, RECORD_REFUSED, RECORD_AHEAD };
 /* One record that has none to wait for in its lane. */
 enum outcome record_apply(struct lane_end *, uint64_t index, uint64_t record);
-/* Tells the client, and counts, unless that was done. */
-void record_refused(struct lane_end *, uint64_t record);
+/* Tells the client, at the next lane_settle(), that this one counts nothing. */
+void record_refused(struct lane_end *, uint64_t index, uint64_t record);
 /* Record `index` of the ring needs not be kept any more. */
 void record_done(struct lane_end *, uint64_t index);
 /* Sees how far it may be drained. */

@@ -273,7 +273,7 @@ refuse_first(struct parking *g, struct parked_queue *q)
 {
 	struct parked *r = STAILQ_FIRST(&q->records);
 
-	record_refused(q->lane, r->record);
+	record_refused(q->lane, r->index, r->record);
 	leave(g, r);
 }
 

@@ -311,39 +311,47 @@ stale(const struct slabd_pool *p, slabd_ref ref)
 	    (unsigned long long)ref, slabd_strerror(-ESTALE));
 }
 
-/* The answer to HELD: the record counted, or there never was one. */
+/*
+ * The answer to HELD. That the ref is held here is no proof that the record
+ * counted: another of our threads may have received the same share, or have
+ * taken back what it had sent. So the record must not be among the refused.
+ */
 static int
 judged(struct slabd_call *c, struct message *m)
 {
 	struct slabd_pool *p = c->pool;
-	uint64_t ref;
 
-	if (m != NULL && c->status >= 0 && !wire_done(&m->body))
-		return -EBADMSG;
-	/* By now the slot may be ours by another ref. */
-	if (table_ref(&p->table, ref_slot(c->ref)) != c->ref)
-		return 0;
-	if (m != NULL && c->status == 0) {
-		/* Without a record: there is nothing to be given back. */
-		pthread_mutex_lock(&p->post.lock);
-		table_drop(&p->table, ref_slot(c->ref), &ref);
-		post_cancel(p);
-	} else if (c->status < 0)
+	if (m == NULL || c->status < 0) {
 		/* Nobody knows: if it counted, it is given back. */
-		post_drop(p, ref_slot(c->ref));
+		post_withdraw(p, c->ref, true);
+		return 0;
+	}
+	if (!wire_done(&m->body))
+		return -EBADMSG;
+	if (c->status == 0)
+		post_withdraw(p, c->ref, false);
+	else if (post_was_refused(p, c->result)) {
+		c->status = 0;
+		/* Who took the slot back has it by the same hold. */
+		if (ref_shared(c->ref))
+			post_withdraw(p, c->ref, true);
+	}
 	return 0;
 }
 
 /*
  * The claim of a receipt that was taken does not stand any more: the daemon
- * says whether it saw the record in time. `again`: it may have been asked
- * before.
+ * says whether it saw the record, of that index, in time. `again`: it may have
+ * been asked before.
  */
 static int
-ask_verdict(struct slabd_pool *p, slabd_ref ref, bool again)
+ask_verdict(struct slabd_pool *p, slabd_ref ref, uint64_t index, bool again)
 {
-	struct slabd_call c = {
-	    .type = WIRE_HELD, .pool = p, .ref = ref, .reply = judged};
+	struct slabd_call c = {.type = WIRE_HELD,
+	    .pool = p,
+	    .ref = ref,
+	    .result = index,
+	    .reply = judged};
 	int cancel, err = pool_enter(p, false, &cancel);
 
 	if (err < 0)
@@ -368,11 +376,14 @@ has_claim(const struct slabd_pool *p, slabd_ref ref)
 	return ref_slot(ref) < load_relaxed(&p->lane.header->claims);
 }
 
-/* Takes a receipt and publishes that; 1: the claim is no certain one. */
+/*
+ * Takes a receipt and publishes that, in the record of this index; 1: the claim
+ * is no certain one.
+ */
 static int
-take_receipt(struct slabd_pool *p, slabd_ref ref)
+take_receipt(struct slabd_pool *p, slabd_ref ref, uint64_t *index)
 {
-	bool newer;
+	bool ours;
 	int err;
 
 	if (!has_claim(p, ref))
@@ -386,24 +397,25 @@ take_receipt(struct slabd_pool *p, slabd_ref ref)
 		return -ESTALE;
 	}
 	/* Where it is ours by a newer ref this one was revoked, or is forged. */
-	newer = table_is_newer(&p->table, ref);
-	if (!newer)
-		table_hold(&p->table, ref);
+	ours = table_receive(&p->table, ref);
+	*index = p->post.outlet.tail;
 	post_record(p, record_make(LANE_RECEIVE, ref, 0));
 	post_end(p);
-	return !newer && claim_stands(p->claims, ref) ? 0 : 1;
+	return ours && claim_stands(p->claims, ref) ? 0 : 1;
 }
 
 static int
 receive_by_lane(struct slabd_pool *p, slabd_ref ref, void **slot)
 {
-	int err = take_receipt(p, ref);
+	uint64_t index = 0;
+	int err = take_receipt(p, ref, &index);
 
 	if (err == 1)
-		err = ask_verdict(p, ref, false);
+		err = ask_verdict(p, ref, index, false);
 	else if (err == -ESTALE)
-		err = p->flags & SLABD_NONBLOCK ? ask_verdict(p, ref, true)
-						: stale(p, ref);
+		err = p->flags & SLABD_NONBLOCK
+			  ? ask_verdict(p, ref, index, true)
+			  : stale(p, ref);
 	if (err < 0)
 		return err;
 	*slot = table_address(&p->table, ref_slot(ref));

@@ -18,6 +18,7 @@ _Static_assert(offsetof(struct lane_header, record_tail) == 448, "format");
 _Static_assert(offsetof(struct lane_header, revoked) == 512, "format");
 _Static_assert(offsetof(struct lane_header, allocs) == 576, "format");
 _Static_assert(offsetof(struct lane_header, refused) == 640, "format");
+_Static_assert(offsetof(struct lane_header, refused_at) == 1152, "format");
 _Static_assert(sizeof(struct lane_header) <= LANE_PAGE, "format");
 _Static_assert(sizeof(struct lane_magazine) == 64, "format");
 

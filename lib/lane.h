@@ -32,6 +32,7 @@
  *		u32 magazines_used	client: none beyond has ever been used
  *		u32 goodbye		client: 1, it has done with the pool
  *	640	u64 refused[64]		daemon: refs, the last ones refused
+ *	1152	u64 refused_at[64]	daemon: the indices of their records
  *	grants_at	`grants` times u64, refs
  *	records_at	`records` times u64, records
  *	magazines_at	`magazines` times a line (u32 busy, u32 count,
@@ -60,7 +61,7 @@
 #include "wire.h"
 
 #define LANE_MAGIC     UINT64_C(0x454e414c42414c53) /* "SLABLANE" */
-#define LANE_FORMAT    2u
+#define LANE_FORMAT    3u
 #define LANE_PAGE      4096u
 #define LANE_RING_MIN  64u
 #define LANE_RING_MAX  8192u
@@ -163,6 +164,7 @@ struct lane_header {
 	_Atomic uint64_t frees;
 	_Atomic uint32_t magazines_used, goodbye;
 	_Alignas(64) _Atomic uint64_t refused[LANE_REFUSED];
+	_Alignas(64) _Atomic uint64_t refused_at[LANE_REFUSED];
 };
 
 /* A mapped lane. */

@@ -218,6 +218,15 @@ post_drop(struct slabd_pool *p, uint32_t slot)
 }
 
 void
+post_withdraw(struct slabd_pool *p, uint64_t ref, bool counted)
+{
+	pthread_mutex_lock(&p->post.lock);
+	if (table_withdraw(&p->table, ref) && counted)
+		put_free(p, &ref, 1);
+	post_end(p);
+}
+
+void
 post_relieve(struct slabd_pool *p)
 {
 	struct slabd *s = p->session;
@@ -271,4 +280,19 @@ post_read_refused(struct slabd_pool *p)
 		refused(p, load_relaxed(&h->refused[next % LANE_REFUSED]));
 	store_relaxed(&p->post.refused, next);
 	pthread_mutex_unlock(&p->post.lock);
+}
+
+bool
+post_was_refused(const struct slabd_pool *p, uint64_t index)
+{
+	const struct lane_header *h = p->lane.header;
+	/* Acquire: as in post_read_refused(). */
+	uint64_t tail = load_acquire(&h->refused_tail);
+	uint64_t n = tail < LANE_REFUSED ? tail : LANE_REFUSED;
+
+	/* Relaxed: one that is written over just now is a later one. */
+	for (uint64_t i = 0; i < n; i++)
+		if (load_relaxed(&h->refused_at[i]) == index)
+			return true;
+	return false;
 }

@@ -49,6 +49,11 @@ void post_wake(struct slabd_pool *);
 void post_free(struct slabd_pool *, const uint64_t *refs, unsigned n);
 /* table_drop(), and a record if it was the last hold. Never waits. */
 int post_drop(struct slabd_pool *, uint32_t slot);
+/*
+ * Ends one hold of just this ref, if there is one: it was received, and may not
+ * have counted. A record says so only where it may have. Never waits.
+ */
+void post_withdraw(struct slabd_pool *, uint64_t ref, bool counted);
 /* Whether `n` more frees could be published now. */
 bool post_has_room(struct slabd_pool *, unsigned n);
 /*
@@ -59,5 +64,7 @@ void post_relieve(struct slabd_pool *);
 
 /* Learns what the daemon refused since the last time. */
 void post_read_refused(struct slabd_pool *);
+/* Whether the record of that index is among those refused last. */
+bool post_was_refused(const struct slabd_pool *, uint64_t index);
 
 #endif

@@ -93,19 +93,75 @@ table_ref(const struct table *t, uint32_t slot)
 	return (load_relaxed(&t->words[slot]) & TABLE_NAME) | slot;
 }
 
+/* Whether the word's version comes after that of `ref`. */
+static bool
+is_newer(uint64_t word, uint64_t ref)
+{
+	uint64_t ahead = ref_version(word) - ref_version(ref);
+
+	return ref_version(word) != 0 && (ahead & REF_VERSION_MASK) != 0 &&
+	       (ahead & REF_VERSION_MASK) <= REF_VERSION_MASK / 2;
+}
+
+/* The word with one hold more of `ref`, or with the first. */
+static uint64_t
+held_once_more(uint64_t word, uint64_t ref)
+{
+	uint64_t fresh = table_word(ref, SLOT_HELD);
+
+	return ref_shared(ref) &&
+		       ((word ^ fresh) & ~(TABLE_OFFERED | TABLE_HOLDS)) == 0
+		   ? word + 1
+		   : fresh;
+}
+
+/* And with one less. */
+static uint64_t
+held_once_less(uint64_t word)
+{
+	return (word & TABLE_HOLDS) == 1 ? table_word(word, SLOT_FREED)
+					 : word - 1;
+}
+
 void
 table_hold(struct table *t, uint64_t ref)
 {
 	uint32_t slot = ref_slot(ref);
-	uint64_t word = load_relaxed(&t->words[slot]), fresh;
+	uint64_t word = load_relaxed(&t->words[slot]);
 
 	TABLE_COMES();
+	while (!swap(t, slot, &word, held_once_more(word, ref)))
+		continue;
+}
+
+bool
+table_receive(struct table *t, uint64_t ref)
+{
+	uint32_t slot = ref_slot(ref);
+	uint64_t word = load_relaxed(&t->words[slot]);
+
+	TABLE_COMES();
+	do
+		if (is_newer(word, ref))
+			return false;
+	while (!table_swap(t, slot, &word, held_once_more(word, ref), true));
+	return true;
+}
+
+bool
+table_withdraw(struct table *t, uint64_t ref)
+{
+	uint32_t slot = ref_slot(ref);
+	uint64_t word = load_relaxed(&t->words[slot]), fresh;
+
+	TABLE_LEAVES();
 	do {
-		fresh = table_word(ref, SLOT_HELD);
-		if (ref_shared(ref) &&
-		    ((word ^ fresh) & ~(TABLE_OFFERED | TABLE_HOLDS)) == 0)
-			fresh = word + 1;
-	} while (!swap(t, slot, &word, fresh));
+		if (((word ^ ref) & TABLE_NAME) != 0 ||
+		    word_state(word) != SLOT_HELD)
+			return false;
+		fresh = held_once_less(word);
+	} while (!table_swap(t, slot, &word, fresh, true));
+	return word_state(fresh) == SLOT_FREED;
 }
 
 /* Why a slot that is not held can be neither freed nor sent. */
@@ -118,18 +174,16 @@ refusal(uint64_t word)
 int
 table_drop(struct table *t, uint32_t slot, uint64_t *ref)
 {
-	uint64_t word = load_relaxed(&t->words[slot]);
-	bool last;
+	uint64_t word = load_relaxed(&t->words[slot]), fresh;
 
 	TABLE_LEAVES();
 	do {
 		if (word_state(word) != SLOT_HELD)
 			return refusal(word);
-		last = (word & TABLE_HOLDS) == 1;
-	} while (!swap(
-	    t, slot, &word, last ? table_word(word, SLOT_FREED) : word - 1));
+		fresh = held_once_less(word);
+	} while (!swap(t, slot, &word, fresh));
 	*ref = (word & TABLE_NAME) | slot;
-	return last ? 0 : 1;
+	return word_state(fresh) == SLOT_FREED ? 0 : 1;
 }
 
 /* 0 when the slot of this word may be given to others. */
@@ -198,7 +252,7 @@ table_settle(
 	uint64_t word = load_relaxed(&t->words[slot]);
 
 	while (word == table_word(ref, from))
-		if (swap(t, slot, &word, table_word(ref, to)))
+		if (table_swap(t, slot, &word, table_word(ref, to), true))
 			return;
 }
 
@@ -209,6 +263,7 @@ table_lose(struct table *t, uint64_t ref)
 	uint64_t word = load_relaxed(&t->words[slot]);
 
 	while (((word ^ ref) & TABLE_NAME) == 0)
-		if (swap(t, slot, &word, table_word(ref, SLOT_LOST)))
+		if (table_swap(
+			t, slot, &word, table_word(ref, SLOT_LOST), true))
 			return;
 }

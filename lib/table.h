@@ -18,6 +18,12 @@
  * on one slot one wins. In another one two threads that free the same pointer
  * at the same instant may both succeed; what they have freed twice the daemon
  * refuses the second time.
+ *
+ * What a thread does to its own slot nobody else does at that time. But who
+ * comes late, with a ref that may be over, can meet another thread to whom the
+ * slot was just granted again: so table_receive(), table_withdraw(),
+ * table_settle() and table_lose() exchange the word they looked at, in every
+ * table.
  */
 #ifndef SLABD_TABLE_H
 #define SLABD_TABLE_H
@@ -158,19 +164,23 @@ table_is_last(const struct table *t, uint32_t slot)
 /* The ref a slot was last known by; its version is 0 when there is none. */
 uint64_t table_ref(const struct table *, uint32_t slot);
 
-/* Whether the slot was last known by a version after that of `ref`. */
-static inline bool
-table_is_newer(const struct table *t, uint64_t ref)
-{
-	uint64_t word = load_relaxed(&t->words[ref_slot(ref)]);
-	uint64_t ahead = ref_version(word) - ref_version(ref);
-
-	return ref_version(word) != 0 && (ahead & REF_VERSION_MASK) != 0 &&
-	       (ahead & REF_VERSION_MASK) <= REF_VERSION_MASK / 2;
-}
-
-/* The caller has `ref`: granted, recalled, shared or received (again). */
+/*
+ * The caller has `ref`, and nobody can have the slot by another one: granted,
+ * recalled, shared or received (again).
+ */
 void table_hold(struct table *, uint64_t ref);
+
+/*
+ * The same of a `ref` that was received and may be over; false, and nothing has
+ * changed: the slot was ours by a newer one meanwhile.
+ */
+bool table_receive(struct table *, uint64_t ref);
+
+/*
+ * Ends one hold of just this `ref`, if there is one; true: it was the last, and
+ * the slot is SLOT_FREED.
+ */
+bool table_withdraw(struct table *, uint64_t ref);
 
 /* The exclusive `ref` is at hand: ours, and not allocated yet. */
 static inline void

@@ -205,8 +205,8 @@ Test(lanes, layout)
 
 	begin(POOL(256, 1, ""), 1);
 	cr_assert_arr_eq(p->l.lane.header, magic, 8);
-	cr_assert_eq(u32_at(p, 8), 2);
-	cr_assert_eq(u32_at(p, 12), 1152);
+	cr_assert_eq(u32_at(p, 8), 3);
+	cr_assert_eq(u32_at(p, 12), 1664);
 	cr_assert_eq(u64_at(p, 16), p->l.lane_bytes);
 	cr_assert_eq(u64_at(p, 24), p->l.pool.identity);
 	cr_assert_eq(u32_at(p, 32), 1, "the first holder");
@@ -241,6 +241,7 @@ Test(lanes, layout)
 	cr_assert_eq(look().rejected_total, 1);
 	cr_assert_eq(u64_at(p, 520), 1);
 	cr_assert_eq(u64_at(p, 640), ref);
+	cr_assert_eq(u64_at(p, 1152), 1, "the second record");
 }
 
 /* Each attachment has its own, and its name goes with it. */
@@ -698,7 +699,7 @@ Test(lanes, refusals)
 	    {a, LANE_FREE, sent, 0},
 	    {a, LANE_RECALL, mine, 1},
 	    {a, LANE_RECALL, stale, 1},
-	    {a, LANE_RECEIVE, mine, 0},
+	    {b, LANE_RECEIVE, mine, 0},
 	    {b, LANE_FREE, mine, 0},
 	    {b, LANE_SEND, mine, 0},
 	    {b, LANE_RECALL, sent, 1},
@@ -733,6 +734,45 @@ Test(lanes, refusals)
 	cr_assert_eq(raw_lane_receive(&b->l, sent), 0);
 	cr_assert(holds(b, sent));
 	cr_assert_eq(raw_ping(&a->r), 0);
+}
+
+/* Its last record came too late, for a slot that it holds by the same ref. */
+static void
+is_late(struct party *p, uint64_t ref)
+{
+	uint64_t notice = p->l.lane.header->notice;
+	uint64_t tail = u64_at(p, 520), place = 8 * (tail % LANE_REFUSED);
+
+	record(p, LANE_RECEIVE, ref, 0);
+	cr_assert(holds(p, ref));
+	cr_assert_eq(u64_at(p, 520), tail + 1);
+	cr_assert_eq(u64_at(p, 640 + place), 0, "it has lost nothing");
+	cr_assert_eq(u64_at(p, 1152 + place), u64_at(p, 448) - 1);
+	cr_assert_eq(p->l.lane.header->notice, notice, "nobody need look");
+}
+
+/* Two threads of one client: HELD alone would say that both were in time. */
+Test(lanes, late_receipts)
+{
+	struct party *a = &peer[0], *b = &peer[1];
+	uint64_t sent, shared;
+
+	begin(POOL(64, 1, ""), 2);
+	cr_assert_eq(raw_lane_share(&a->l, one(a), 2, &shared), 0);
+	cr_assert_eq(raw_lane_receive(&b->l, shared), 0);
+	cr_assert_eq(claim_take(b->l.claims, shared, 1), 1);
+	cr_assert_eq(raw_recall(&a->r, a->at, shared, 0), 1);
+	is_late(b, shared);
+	sent = give(a, one(a));
+	cr_assert_eq(claim_take(a->l.claims, sent, 1), 1);
+	cr_assert_eq(raw_recall(&a->r, a->at, sent, 0), 1);
+	is_late(a, sent);
+	record(a, LANE_FREE, sent, 0);
+	record(a, LANE_FREE, shared, 0);
+	cr_assert_eq(look().used, 1);
+	record(b, LANE_FREE, shared, 0);
+	cr_assert_eq(look().used, 0);
+	cr_assert_eq(look().rejected_total, 2);
 }
 
 /* Between two notices more is refused than can be told. */

@@ -330,7 +330,7 @@ class Lane:
         # Both descriptors of the lane, mmap's own too, stay open until its end.
         fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         same(struct.pack("=Q", self.words[0]), b"SLABLANE")
-        same((self.words[1] & 0xFFFFFFFF, self.words[2]), (2, entries[8]))
+        same((self.words[1] & 0xFFFFFFFF, self.words[2]), (3, entries[8]))
         same(struct.unpack("=8I", self.words[8:12]), geometry)
 
     @staticmethod
@@ -474,6 +474,23 @@ def lane_revoked(c, pool):
     lane.flush()
     same(lane.refused(), (1, ref))
     pool.request(slabd.FREE, refs(ref))
+    lane.detach()
+
+
+def lane_late(c, pool):
+    lane = Lane(c)
+    slot = pool.alloc()
+    shared = slot.share(2)
+    lane.receipt(shared)
+    lane.publish(lane.RECEIVE, shared)
+    lane.receipt(shared)                        # another thread
+    same(pool.recall(shared), 1)
+    lane.publish(lane.RECEIVE, shared)
+    same((lane.held(shared), *lane.refused()), (1, 1, 0))
+    same(lane.words[1152 // 8], 1)
+    lane.publish(lane.FREE, shared)
+    same(lane.held(shared), 0)
+    slot.free()
     lane.detach()
 
 
@@ -812,9 +829,10 @@ def retiring(c, pool):
 RULES = (first_message, what_ends_a_connection, framed_well_but_wrong,
          tag_zero, attaching, reading_only, allocating, freeing, sending,
          sharing, waiting, flushing, lane_grants, lane_hand_over, lane_revoked,
-         lane_refusals, lane_doorbell, what_ends_a_lane, saying_goodbye,
-         quarantine, orphans, resuming, from_another_process, answering_again,
-         asked_meanwhile, lane_goes_on, lane_says_goodbye, growing, retiring)
+         lane_late, lane_refusals, lane_doorbell, what_ends_a_lane,
+         saying_goodbye, quarantine, orphans, resuming, from_another_process,
+         answering_again, asked_meanwhile, lane_goes_on, lane_says_goodbye,
+         growing, retiring)
 
 
 def main():

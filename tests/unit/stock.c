@@ -721,12 +721,14 @@ Test(stock, a_notice_in_the_middle_of_a_free)
 	}
 }
 
+/* The record that was read last. */
 static void
 refuse(struct far *f, uint64_t ref)
 {
 	uint64_t tail = load_relaxed(&header(f)->refused_tail);
 
 	store_relaxed(&header(f)->refused[tail % LANE_REFUSED], ref);
+	store_relaxed(&header(f)->refused_at[tail % LANE_REFUSED], f->head - 1);
 	store_release(&header(f)->refused_tail, tail + 1);
 }
 
@@ -1378,12 +1380,20 @@ receive_doubtful(void *arg)
 	return NULL;
 }
 
+/* It came too late for a slot that is held all the same. */
+static void
+refuse_receipt(struct far *f)
+{
+	refuse(f, 0);
+}
+
 /*
  * Revokes a claim between a receiver's record and its second look: there it
  * rings the doorbell, and this one is full, so it stays there.
  */
 static void
-revoke_meanwhile(struct far *f, uint64_t ref, int32_t verdict)
+revoke_meanwhile(struct far *f, uint64_t ref, int32_t verdict,
+    void (*meanwhile)(struct far *))
 {
 	int rung = eventfd(0, EFD_CLOEXEC);
 	pthread_t thread;
@@ -1400,8 +1410,12 @@ revoke_meanwhile(struct far *f, uint64_t ref, int32_t verdict)
 	while (next_record(f) == 0)
 		sched_yield();
 	claim_revoke(f->pool.claims, ref);
+	if (meanwhile != NULL)
+		meanwhile(f);
 	eventfd_read(rung, &rings);
 	pthread_join(thread, NULL);
+	close(rung);
+	f->pool.post.doorbell = -1;
 }
 
 Test(stock, a_revoked_receipt_is_judged_by_the_daemon)
@@ -1409,17 +1423,55 @@ Test(stock, a_revoked_receipt_is_judged_by_the_daemon)
 	struct far *f = make(0);
 
 	daemon_begin(f);
-	revoke_meanwhile(f, ref_make(3, false, 9), 1);
+	revoke_meanwhile(f, ref_make(3, false, 9), 1, NULL);
 	cr_assert_eq(outcome, 0);
 	free_slot(f, 3);
-	revoke_meanwhile(f, ref_make(4, false, 9), 0);
+	revoke_meanwhile(f, ref_make(4, false, 9), 0, NULL);
 	cr_assert_eq(outcome, -ESTALE);
 	cr_assert_eq(
 	    slabd_free(&f->pool, f->pool.base + 4 * SLOT_SIZE), -EALREADY);
 	cr_assert_eq(count_freed(f), 0, "there was nothing to give back");
-	revoke_meanwhile(f, ref_make(5, false, 9), -ESHUTDOWN);
+	revoke_meanwhile(f, ref_make(5, false, 9), -ESHUTDOWN, NULL);
 	cr_assert_eq(outcome, -ESHUTDOWN);
 	expect_record(f, LANE_FREE, 5);
 	daemon_stop();
 	cr_assert_eq(daemon_end.asked, 3);
+}
+
+/* The other thread's hold ends just before. */
+static void
+free_and_refuse(struct far *f)
+{
+	free_slot(f, ref_slot(doubtful));
+	cr_assert_eq(count_freed(f), 0, "not the last");
+	refuse_receipt(f);
+}
+
+/* That the ref is held is due to another thread. */
+Test(stock, a_late_receipt_is_none_for_all_that_is_held)
+{
+	struct far *f = make(0);
+
+	daemon_begin(f);
+	/* A share: first it is the other's to free, then it was. */
+	table_hold(&f->pool.table, ref_make(3, true, 9));
+	revoke_meanwhile(f, ref_make(3, true, 9), 1, refuse_receipt);
+	cr_assert_eq(outcome, -ESTALE);
+	cr_assert_eq(count_freed(f), 0);
+	free_slot(f, 3);
+	expect_record(f, LANE_FREE, 3);
+	table_hold(&f->pool.table, ref_make(4, true, 9));
+	revoke_meanwhile(f, ref_make(4, true, 9), 1, free_and_refuse);
+	cr_assert_eq(outcome, -ESTALE);
+	expect_record(f, LANE_FREE, 4);
+	/* A slot that was sent, and taken back by who had sent it. */
+	revoke_meanwhile(f, ref_make(5, false, 9), 1, refuse_receipt);
+	cr_assert_eq(outcome, -ESTALE);
+	cr_assert_eq(count_freed(f), 0);
+	free_slot(f, 5);
+	/* Another record's refusal is nothing to this one. */
+	revoke_meanwhile(f, ref_make(6, true, 9), 1, NULL);
+	cr_assert_eq(outcome, 0);
+	daemon_stop();
+	cr_assert_eq(daemon_end.asked, 4);
 }

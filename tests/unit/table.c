@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <criterion/criterion.h>
 
@@ -247,6 +249,91 @@ Test(table, a_lost_slot_is_lost_under_its_ref_only)
 	table_lose(&t, ref);
 	cr_assert_eq(table_drop(&t, 3, &ref), -EPERM);
 	table_destroy(&t);
+}
+
+Test(table, a_receipt_is_held_unless_it_is_over)
+{
+	struct table t = make(64, 4);
+	uint64_t last = ref_make(3, false, REF_VERSION_MASK), ref;
+
+	cr_assert(table_receive(&t, last), "never had");
+	cr_assert(table_receive(&t, ref_make(3, true, 1)), "around");
+	cr_assert(table_receive(&t, ref_make(3, true, 1)), "once more");
+	cr_assert_not(table_receive(&t, last), "over");
+	cr_assert_not(table_withdraw(&t, ref_make(3, false, 1)), "unknown");
+	cr_assert_not(table_withdraw(&t, ref_make(3, true, 1)), "one is left");
+	cr_assert(table_withdraw(&t, ref_make(3, true, 1)), "the last");
+	cr_assert_not(table_withdraw(&t, ref_make(3, true, 1)), "it was");
+	cr_assert_eq(table_drop(&t, 3, &ref), -EALREADY);
+	table_destroy(&t);
+}
+
+/*
+ * Who comes late. The table cannot be written: at the first try, when all has
+ * been looked at, another thread is granted the slot, and then the try goes on.
+ */
+
+#define PAST  ref_make(3, false, 8)
+#define NEWER ref_make(3, false, 12)
+
+static struct table late;
+static unsigned tries;
+
+static void
+grant_meanwhile(int number)
+{
+	(void)number;
+	tries++;
+	mprotect((void *)late.words, 4 * sizeof(*late.words),
+	    PROT_READ | PROT_WRITE);
+	table_hold(&late, NEWER);
+}
+
+/* Ready to be met at its first try to change what is held, or free. */
+static void
+lie_in_wait(bool held, bool checked)
+{
+	uint64_t ref;
+
+	late = make(64, 4);
+	late.checked = checked;
+	table_hold(&late, PAST);
+	if (!held)
+		cr_assert_eq(table_drop(&late, 3, &ref), 0);
+	mprotect((void *)late.words, 4 * sizeof(*late.words), PROT_READ);
+}
+
+static void
+nothing_has_changed(void)
+{
+	uint64_t ref;
+
+	cr_assert_eq(tries, 1);
+	tries = 0;
+	cr_assert_eq(table_drop(&late, 3, &ref), 0);
+	cr_assert_eq(ref, NEWER);
+	table_destroy(&late);
+}
+
+Test(table, who_comes_late_changes_nothing)
+{
+	struct sigaction on = {.sa_handler = grant_meanwhile};
+
+	sigaction(SIGSEGV, &on, NULL);
+	for (int checked = 0; checked <= 1; checked++) {
+		lie_in_wait(false, checked);
+		cr_assert_not(table_receive(&late, PAST));
+		nothing_has_changed();
+		lie_in_wait(true, checked);
+		cr_assert_not(table_withdraw(&late, PAST));
+		nothing_has_changed();
+		lie_in_wait(true, checked);
+		table_lose(&late, PAST);
+		nothing_has_changed();
+		lie_in_wait(false, checked);
+		table_settle(&late, PAST, SLOT_FREED, SLOT_LOST);
+		nothing_has_changed();
+	}
 }
 
 static struct table contested;
