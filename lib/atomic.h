@@ -8,12 +8,24 @@
 
 #include <stdatomic.h>
 
-#define load_relaxed(p) atomic_load_explicit((p), memory_order_relaxed)
-#define load_acquire(p) atomic_load_explicit((p), memory_order_acquire)
+/*
+ * Built so, the library is one whose threads may stop for long before any of
+ * these, as they may by chance: tests/stress/stall.c has the chance.
+ */
+#ifdef SLABD_STALLS
+void stall(void);
+#else
+#define stall() ((void)0)
+#endif
+
+#define load_relaxed(p) \
+	(stall(), atomic_load_explicit((p), memory_order_relaxed))
+#define load_acquire(p) \
+	(stall(), atomic_load_explicit((p), memory_order_acquire))
 #define store_relaxed(p, v) \
-	atomic_store_explicit((p), (v), memory_order_relaxed)
+	(stall(), atomic_store_explicit((p), (v), memory_order_relaxed))
 #define store_release(p, v) \
-	atomic_store_explicit((p), (v), memory_order_release)
+	(stall(), atomic_store_explicit((p), (v), memory_order_release))
 /* Keeps the compiler, not the processor, from moving stores across. */
 #define compiler_barrier() atomic_signal_fence(memory_order_seq_cst)
 

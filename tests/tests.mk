@@ -65,6 +65,7 @@ stress_tests = \
 	tests/stress/hostile \
 	tests/stress/kill \
 	tests/stress/lanes \
+	tests/stress/lanes_stalled \
 	tests/stress/library \
 	tests/stress/rings \
 	tests/stress/slab_threads
@@ -244,6 +245,18 @@ tests_stress_lanes_SOURCES = tests/stress/lanes.c \
 tests_stress_lanes_CFLAGS = $(AM_CFLAGS) -pthread
 tests_stress_lanes_LDFLAGS = $(AM_LDFLAGS) -pthread
 tests_stress_lanes_LDADD = lib/libslabdall.la $(CJSON_LIBS)
+# The same with a library whose threads stop at any atomic operation, now and then:
+# races that a test would else meet once in a million rounds.
+check_LTLIBRARIES += tests/stress/libstalled.la
+tests_stress_libstalled_la_SOURCES = $(lib_libslabdall_la_SOURCES) \
+	$(lib_libslabformat_la_SOURCES) tests/stress/stall.c tests/core/random.h
+tests_stress_libstalled_la_CPPFLAGS = $(AM_CPPFLAGS) -DSLABD_STALLS
+tests_stress_libstalled_la_CFLAGS = $(AM_CFLAGS) -pthread
+tests_stress_libstalled_la_LIBADD = lib/libslabcore.la
+tests_stress_lanes_stalled_SOURCES = $(tests_stress_lanes_SOURCES)
+tests_stress_lanes_stalled_CFLAGS = $(AM_CFLAGS) -pthread
+tests_stress_lanes_stalled_LDFLAGS = $(AM_LDFLAGS) -pthread
+tests_stress_lanes_stalled_LDADD = tests/stress/libstalled.la $(CJSON_LIBS)
 tests_stress_library_SOURCES = tests/stress/library.c \
 	tests/core/random.h $(raw_sources)
 tests_stress_library_CFLAGS = $(AM_CFLAGS) -pthread
