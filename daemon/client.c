@@ -17,11 +17,12 @@
 #include "client.h"
 #include "daemon.h"
 #include "event.h"
-#include "log.h"
 #include "lanes.h"
 #include "ledger.h"
+#include "log.h"
 #include "pool.h"
 #include "share.h"
+#include "user.h"
 
 /* How often to look whether an ended client's descriptors were read, */
 #define UNREAD_LOOK_MS 1000u
@@ -282,7 +283,7 @@ client_free(struct client *c)
 {
 	TAILQ_REMOVE(&c->daemon->clients, c, entry);
 	if (c->user != NULL)
-		daemon_dismiss(c->daemon, c->peer.uid);
+		user_dismiss(c->daemon, c->user);
 	close_socket(c);
 	if (c->fd >= 0)
 		close(c->fd);
@@ -825,14 +826,16 @@ client_watch(struct client *c)
 	return err;
 }
 
-static void
+/* Whose connection it is, or was to be; NULL: nobody we know. */
+static struct user *
 take_over(struct daemon *d, int fd, struct peer peer)
 {
 	static struct log_limit limit = LOG_LIMIT_INIT("client");
-	enum admission admission = daemon_admit(d, peer.uid);
+	struct user *u;
+	enum admission admission = user_admit(d, peer.uid, &u);
 	struct client *c;
 
-	if (admission == DAEMON_TURNED_AWAY) {
+	if (admission == USER_TURNED_AWAY) {
 		if (log_allowed(&limit))
 			log_warn("client", "uid %u: too many connections",
 			    (unsigned)peer.uid);
@@ -840,30 +843,30 @@ take_over(struct daemon *d, int fd, struct peer peer)
 		    "too many connections (max_clients and "
 		    "max_clients_per_uid in slabd.conf)");
 		peer_free(&peer);
-		return;
+		return u;
 	}
 	c = calloc(1, sizeof(*c));
 	if (c == NULL) {
-		daemon_dismiss(d, peer.uid);
+		user_dismiss(d, u);
 		turn_away(fd, -ENOMEM, "the daemon is out of memory");
 		peer_free(&peer);
-		return;
+		return u;
 	}
 	*c = (struct client){.daemon = d,
+	    .user = u,
 	    .id = ++d->client_ids,
 	    .fd = fd,
 	    .peer = peer,
 	    .connected_ms = loop_now_ms()};
-	c->guest = admission == DAEMON_GUEST;
+	c->guest = admission == USER_GUEST;
 	c->no_descriptors = peer_refuse_descriptors(fd);
-	c->user = daemon_user(d, peer.uid);
 	TAILQ_INIT(&c->queue);
 	TAILQ_INSERT_TAIL(&d->clients, c, entry);
-	if (client_watch(c) != 0) {
+	if (client_watch(c) == 0)
+		timer_start(c->deadline, d->conf->handshake_seconds * 1000);
+	else
 		client_free(c);
-		return;
-	}
-	timer_start(c->deadline, d->conf->handshake_seconds * 1000);
+	return u;
 }
 
 bool
@@ -872,16 +875,13 @@ client_accept(struct daemon *d, int fd)
 	uint64_t begun = loop_now_us();
 	struct peer peer;
 	struct user *u;
-	uid_t uid;
 	int err = peer_of(&peer, fd);
 
 	if (err != 0) {
 		turn_away(fd, err, "the daemon cannot tell who you are");
 		return true;
 	}
-	uid = peer.uid;
-	take_over(d, fd, peer);
-	u = daemon_user(d, uid);
+	u = take_over(d, fd, peer);
 	/* Who comes back after our start cannot help it. */
 	if (u != NULL && u->returning > 0)
 		u->returning--;
@@ -910,13 +910,12 @@ make_away(struct daemon *d, const struct ledger_attachment *l)
 	if (c == NULL)
 		return NULL;
 	*c = (struct client){.daemon = d,
+	    .user = user_keep_place(d, l->uid),
 	    .id = ++d->client_ids,
 	    .state = l->session != 0 ? CLIENT_AWAY : CLIENT_QUARANTINED,
 	    .fd = -1,
 	    .session = l->session,
 	    .token = l->token,
-	    .user =
-		daemon_keep_place(d, l->uid) ? daemon_user(d, l->uid) : NULL,
 	    .connected_ms = loop_now_ms()};
 	if (c->user != NULL)
 		c->user->returning += c->state == CLIENT_AWAY;

@@ -75,7 +75,7 @@ struct message {
 struct client {
 	TAILQ_ENTRY(client) entry, late_entry;
 	struct daemon *daemon;
-	struct user *user; /* NULL: none of the daemon's connections */
+	struct user *user; /* NULL: no memory to count it by */
 	uint64_t id;
 	enum client_state state;
 	int fd;

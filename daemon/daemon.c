@@ -33,9 +33,8 @@
 #include "pool.h"
 #include "share.h"
 #include "store.h"
+#include "user.h"
 
-/* Connections beyond the limits that are kept for administrators. */
-#define GUESTS_MAX 4u
 /* What is asked of the scheduler, in ns: its least. */
 #define SLICE_NS 100000u
 
@@ -57,90 +56,6 @@ daemon_pool_idle(struct daemon *d, struct pool *p)
 	    "pool", "%s: retired, and nobody uses it any more", p->conf.name);
 	TAILQ_REMOVE(&d->pools, p, entry);
 	pool_close(p, true);
-}
-
-struct user *
-daemon_user(const struct daemon *d, uid_t uid)
-{
-	struct user *u;
-
-	LIST_FOREACH (u, &d->users, entry)
-		if (u->uid == uid)
-			break;
-	return u;
-}
-
-/* Who has left is remembered as long as what it used is not paid for. */
-static void
-forget_users(struct daemon *d, uint64_t now)
-{
-	struct user *u, *next;
-
-	for (u = LIST_FIRST(&d->users); u != NULL; u = next) {
-		next = LIST_NEXT(u, entry);
-		if (u->clients > 0 || u->paid_us > now)
-			continue;
-		LIST_REMOVE(u, entry);
-		free(u);
-	}
-}
-
-static struct user *
-make_user(struct daemon *d, uid_t uid)
-{
-	struct user *u;
-
-	forget_users(d, loop_now_us());
-	u = daemon_user(d, uid);
-	if (u != NULL)
-		return u;
-	u = calloc(1, sizeof(*u));
-	if (u == NULL)
-		return NULL;
-	u->uid = uid;
-	LIST_INSERT_HEAD(&d->users, u, entry);
-	return u;
-}
-
-bool
-daemon_keep_place(struct daemon *d, uid_t uid)
-{
-	struct user *u = make_user(d, uid);
-
-	if (u == NULL)
-		return false;
-	u->clients++;
-	d->nclients++;
-	return true;
-}
-
-/* Whether the limits, each raised by `extra`, leave room for one more. */
-static bool
-has_place(const struct daemon *d, const struct user *u, unsigned extra)
-{
-	return d->nclients < d->conf->max_clients + extra &&
-	       (u == NULL || u->clients < d->conf->max_clients_per_uid + extra);
-}
-
-enum admission
-daemon_admit(struct daemon *d, uid_t uid)
-{
-	unsigned guests = uid == 0 || uid == geteuid() ? GUESTS_MAX : 0;
-	const struct user *u = daemon_user(d, uid);
-	bool full = !has_place(d, u, 0);
-
-	/* Who comes back gives the place he has kept for this one. */
-	guests += clients_away(d, uid);
-	if (!has_place(d, u, guests) || !daemon_keep_place(d, uid))
-		return DAEMON_TURNED_AWAY;
-	return full ? DAEMON_GUEST : DAEMON_ADMITTED;
-}
-
-void
-daemon_dismiss(struct daemon *d, uid_t uid)
-{
-	d->nclients--;
-	daemon_user(d, uid)->clients--;
 }
 
 int
@@ -540,7 +455,7 @@ daemon_free(struct daemon *d)
 	for (int i = 0; i < 3; i++)
 		watch_free(d->signals[i]);
 	timer_free(d->turn);
-	forget_users(d, UINT64_MAX);
+	users_forget(d);
 	loop_free(d->loop);
 	instance_close(&d->instance);
 	config_free(d->conf);

@@ -24,17 +24,8 @@ struct listener;
 struct loop;
 struct pool;
 struct timer;
+struct user;
 struct watch;
-
-/* What is one user's: its connections, and its share of the time. */
-struct user {
-	LIST_ENTRY(user) entry;
-	uid_t uid;
-	unsigned clients;   /* connections */
-	unsigned returning; /* of before our start, to be made again */
-	uint64_t served_us; /* when it was, last */
-	uint64_t paid_us;   /* when it will have paid for it: share.c */
-};
 
 /* A job at the helper; results come in the order of submission. */
 struct ticket {
@@ -96,17 +87,6 @@ int daemon_submit(
     struct daemon *, struct pool *, uint32_t segment, struct helper_job *);
 /* A retired pool has no client left: it goes. */
 void daemon_pool_idle(struct daemon *, struct pool *);
-/*
- * One more connection of this user. Beyond the limits a few are let in that may
- * rule but not attach, so that an administrator can still look and act.
- */
-enum admission { DAEMON_TURNED_AWAY, DAEMON_ADMITTED, DAEMON_GUEST };
-enum admission daemon_admit(struct daemon *, uid_t);
-void daemon_dismiss(struct daemon *, uid_t);
-/* NULL: none has a connection. */
-struct user *daemon_user(const struct daemon *, uid_t);
-/* One more, whatever the limits say; false: no memory. */
-bool daemon_keep_place(struct daemon *, uid_t);
 
 /* reload.c: 0, or -errno with the reason in *error (to be freed). */
 int daemon_reload(struct daemon *, char **error);

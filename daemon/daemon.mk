@@ -39,7 +39,8 @@ service_sources = \
 	daemon/document.c daemon/document.h \
 	daemon/reload.c \
 	daemon/request.c \
-	daemon/share.c daemon/share.h
+	daemon/share.c daemon/share.h \
+	daemon/user.c daemon/user.h
 
 AM_CPPFLAGS += $(SECCOMP_CFLAGS)
 noinst_LTLIBRARIES += daemon/libconfine.la daemon/libdaemon.la

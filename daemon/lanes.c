@@ -145,7 +145,6 @@ static void
 object_name(const struct attachment *a, char *name, size_t size)
 {
 	const struct pool *p = a->pool;
-
 	char part[16];
 
 	snprintf(part, sizeof(part), "lane-%u", a->holder);

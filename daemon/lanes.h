@@ -109,7 +109,10 @@ void lanes_sweep(struct pool *);
 void lanes_glance(struct pool *);
 /* Sweeps, serves who waits, tops up, and lets the clients ring again. */
 void lanes_turn(struct pool *);
-/* The judge's timer: lanes_turn() for a `struct pool *`. */
+/*
+ * The judge's timer, for a `struct pool *`: lanes have all their patience again,
+ * a turn is made, and who was muted is heard, if its user need not wait.
+ */
 void lanes_judge(void *pool);
 /* Somebody waits, perhaps for what lies in a lane that nobody rings for. */
 void lanes_visit(struct pool *);

@@ -27,7 +27,6 @@ struct listener {
 	struct timer *pause; /* running while the watch is off */
 	int fd;
 	int spare;	/* given up to turn one client away; -1: gone */
-	bool rests;	/* the watch is off */
 	bool activated; /* the service manager's socket, not ours */
 	dev_t dev;	/* with ino, the path we made; 0: none */
 	ino_t ino;
@@ -205,7 +204,6 @@ void
 listener_rest(struct listener *listener, uint32_t ms)
 {
 	watch_set(listener->watch, 0);
-	listener->rests = true;
 	timer_start(listener->pause, ms);
 }
 
@@ -214,8 +212,7 @@ listener_resume(void *arg)
 {
 	struct listener *listener = arg;
 
-	listener->rests = watch_set(listener->watch, WATCH_READ) < 0;
-	if (listener->rests)
+	if (watch_set(listener->watch, WATCH_READ) < 0)
 		timer_start(listener->pause, LISTENER_PAUSE_MS);
 }
 

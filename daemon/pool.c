@@ -22,8 +22,8 @@
 #include "lanes.h"
 #include "log.h"
 #include "pool.h"
-#include "share.h"
 #include "probe.h"
+#include "share.h"
 #include "slot.h"
 #include "wire.h"
 

@@ -5,6 +5,7 @@
 #include "daemon.h"
 #include "event.h"
 #include "share.h"
+#include "user.h"
 
 /* One part of the time in so many, */
 #define PARTS 16u

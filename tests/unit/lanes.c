@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include "barrier.h"
+#include "daemon/user.h"
 #include "inside.h"
 #include "magazine.h"
 
@@ -147,10 +148,10 @@ Test(lanes, records_due_while_it_goes_to_sleep)
 static void
 become(struct party *q, uid_t uid)
 {
-	cr_assert(daemon_keep_place(&inside, uid));
-	daemon_dismiss(&inside, q->client->peer.uid);
+	user_dismiss(&inside, q->client->user);
 	q->client->peer.uid = uid;
-	q->client->user = daemon_user(&inside, uid);
+	q->client->user = user_keep_place(&inside, uid);
+	cr_assert_not_null(q->client->user);
 }
 
 /* The first half of what is held is one's, the other the other's. */

@@ -11,6 +11,7 @@
 
 #include "daemon/listener.h"
 #include "daemon/share.h"
+#include "daemon/user.h"
 #include "inside.h"
 
 /* More than a reserve, */
