@@ -21,12 +21,13 @@
 /* Every function whose calls can be made to fail; fault.mk has them again. */
 #define FAULT_FUNCTIONS(X)                                                                            \
 	X(accept4)                                                                                    \
-	X(asprintf) X(bind) X(calloc) X(chmod) X(close) X(close_range) X(                             \
-	    connect) X(dup) X(dup2) X(eventfd) X(fallocate) X(fchmod) X(fclose)                       \
-	    X(fcntl) X(fgets) X(flock) X(fopen) X(fork) X(fstat) X(fstatvfs) X(                       \
-		fsync) X(ftruncate) X(__getdelim) X(getgrnam_r) X(getline)                            \
-		X(getpwnam_r) X(getrandom) X(getrlimit) X(getsockopt) X(glob) X(                      \
-		    ioctl) X(kill) X(lchown) X(listen) X(lstat) X(madvise) X(malloc)                  \
+	X(asprintf)                                                                                   \
+	X(bind) X(calloc) X(chmod) X(close) X(close_range) X(connect) X(                              \
+	    dup) X(dup2) X(eventfd) X(fallocate) X(fchmod) X(fclose) X(fcntl)                         \
+	    X(fgets) X(flock) X(fopen) X(fork) X(fstat) X(fstatvfs) X(fsync) X(                       \
+		ftruncate) X(__getdelim) X(getgrnam_r) X(getline) X(getpwnam_r)                       \
+		X(getrandom) X(getrlimit) X(getsockopt) X(glob) X(ioctl) X(                           \
+		    kill) X(lchown) X(listen) X(lstat) X(madvise) X(malloc)                           \
 		    X(memfd_create) X(mkdir) X(mlock) X(mmap) X(mprotect) X(                          \
 			munmap) X(open) X(open_memstream) X(opendir) X(pipe2)                         \
 			X(poll) X(posix_fallocate) X(prctl) X(pread) X(pwrite) X(                     \

@@ -195,13 +195,8 @@ Test(client, who_is_away_leaves_the_queue)
 Test(client, who_is_away_awaits_no_receipt)
 {
 	struct party *a = &peer[0], *b = &peer[1];
-	uint64_t ref, sent;
 
-	begin("\"slots_per_segment\": 8");
-	join_as(a, false);
-	join_as(b, true);
-	take_slots(a, &ref, 1);
-	cr_assert_eq(pool_send(a->a, ref, &sent), 0);
+	begin_with_sent(a, b, true);
 	cr_assert_eq(ask(a, WIRE_FLUSH, WIRE_WAIT, NULL, 0), UNANSWERED);
 	cr_assert_eq(b->lane.header->eager, 1);
 	a->client->fresh = true;

@@ -120,6 +120,20 @@ take_slots(struct party *q, uint64_t *refs, uint32_t n)
 	cr_assert_eq(pool_alloc(q->a, n, true, 0, refs), (int)n);
 }
 
+/* Both in a pool of eight slots, of which `a` has sent one: its ref. */
+static inline uint64_t
+begin_with_sent(struct party *a, struct party *b, bool laned)
+{
+	uint64_t ref, sent;
+
+	begin("\"slots_per_segment\": 8");
+	join_as(a, false);
+	join_as(b, laned);
+	take_slots(a, &ref, 1);
+	cr_assert_eq(pool_send(a->a, ref, &sent), 0);
+	return sent;
+}
+
 static inline void
 publish(struct party *q, enum lane_operation what, uint64_t ref)
 {

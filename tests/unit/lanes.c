@@ -360,6 +360,19 @@ Test(lanes, it_sleeps_while_records_wait_for_the_judge)
 	cr_assert_eq(a->e->read, read);
 }
 
+/* The one sends the slot, behind many records that say nothing; its new ref,
+ * which the other has received. */
+static uint64_t
+send_behind(struct party *a, struct party *b, uint64_t ref, unsigned many)
+{
+	uint64_t sent = ref_after(ref);
+
+	publish_refused(a, ref, many);
+	publish(a, LANE_SEND, ref);
+	publish(b, LANE_RECEIVE, sent);
+	return sent;
+}
+
 /* The record it builds on is there, only behind many that say nothing. */
 Test(lanes, a_parked_record_waits_for_a_whole_sweep)
 {
@@ -367,10 +380,7 @@ Test(lanes, a_parked_record_waits_for_a_whole_sweep)
 	uint64_t ref, sent;
 
 	start_with_ref(&ref);
-	sent = ref_after(ref);
-	publish_refused(a, ref, MANY);
-	publish(a, LANE_SEND, ref);
-	publish(b, LANE_RECEIVE, sent);
+	sent = send_behind(a, b, ref, MANY);
 	lanes_turn(pool);
 	cr_assert_eq(b->e->parked, 1);
 	for (unsigned i = 0; i < 4; i++)
@@ -387,13 +397,10 @@ Test(lanes, a_parked_record_waits_for_the_next_sweep)
 	uint64_t ref, sent;
 
 	start_with_ref(&ref);
-	sent = ref_after(ref);
 	publish_refused(a, ref, MANY / 2);
 	lanes_turn(pool);
 	cr_assert(pool->sweeping);
-	publish_refused(a, ref, MANY / 2);
-	publish(a, LANE_SEND, ref);
-	publish(b, LANE_RECEIVE, sent);
+	sent = send_behind(a, b, ref, MANY / 2);
 	lanes_judge(pool);
 	cr_assert_not(pool->sweeping, "all that had been there is read");
 	cr_assert_eq(b->e->parked, 1);
@@ -425,10 +432,7 @@ Test(lanes, the_dead_are_read_to_the_end)
 	uint64_t ref, sent;
 
 	start_with_ref(&ref);
-	sent = ref_after(ref);
-	publish_refused(a, ref, MANY);
-	publish(a, LANE_SEND, ref);
-	publish(b, LANE_RECEIVE, sent);
+	sent = send_behind(a, b, ref, MANY);
 	client_end(a->client, true);
 	cr_assert_eq(state_of(sent), LEDGER_HELD);
 	cr_assert_eq(pool->reclaimed_total, 0);

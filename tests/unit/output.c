@@ -150,71 +150,74 @@ Test(output, json_on_a_terminal_is_utf8_even_if_it_came_broken)
 }
 
 /* One cell of a kind, as a terminal and as a pipe see it. */
+/* A cell as people see it, and as programs do. */
+static const struct cell {
+	enum output_kind kind;
+	const char *value, *terminal, *pipe;
+} cells[] = {
+    {OUTPUT_COUNT, "0", "0", "0"},
+    {OUTPUT_COUNT, "9999999", "9999999", "9999999"},
+    {OUTPUT_COUNT, "10000000", "10M", "10000000"},
+    {OUTPUT_COUNT, "12345678", "12.3M", "12345678"},
+    {OUTPUT_COUNT, "999999999", "1.0G", "999999999"},
+    {OUTPUT_COUNT, "9007199254740991", "9.0P", "9007199254740991"},
+    {OUTPUT_COUNT, "18446744073709551615", "-", "-"},
+    {OUTPUT_COUNT, "9223372036854775808", "9223P", "~9223372036854775808"},
+    {OUTPUT_COUNT, "-1", "-", "-"},
+    {OUTPUT_COUNT, "null", "-", "-"},
+    {OUTPUT_COUNT, "{}", "-", "-"},
+    {OUTPUT_COUNT, "1e999", "-", "-"},
+    {OUTPUT_ID, "4294967294", "4294967294", "4294967294"},
+    {OUTPUT_ID, "\"549755813887\"", "549755813887", "549755813887"},
+    {OUTPUT_LIMIT, "0", "-", "-"},
+    {OUTPUT_LIMIT, "1000", "1000", "1000"},
+    {OUTPUT_SIZE, "0", "0 B", "0"},
+    {OUTPUT_SIZE, "64", "64 B", "64"},
+    {OUTPUT_SIZE, "65536", "64 KiB", "65536"},
+    {OUTPUT_SIZE, "1536", "1.5 KiB", "1536"},
+    {OUTPUT_SIZE, "1048575", "1.0 MiB", "1048575"},
+    {OUTPUT_SIZE, "17179869184", "16 GiB", "17179869184"},
+    {OUTPUT_SIZE, "1152921504606846976", "1024 PiB", "1152921504606846976"},
+    {OUTPUT_SECONDS, "0", "0s", "0"},
+    {OUTPUT_SECONDS, "0.04", "0s", "0.04"},
+    {OUTPUT_SECONDS, "0.05", "0.1s", "0.05"},
+    {OUTPUT_SECONDS, "4.98", "5s", "4.98"},
+    {OUTPUT_SECONDS, "59.9", "59.9s", "59.9"},
+    {OUTPUT_SECONDS, "75.25", "1m15s", "75.25"},
+    {OUTPUT_SECONDS, "7380", "2h03m", "7380"},
+    {OUTPUT_SECONDS, "273600", "3d04h", "273600"},
+    {OUTPUT_SECONDS, "1e18", "1e+18", "1e+18"},
+    {OUTPUT_TEXT, "\"\"", "-", "-"},
+    {OUTPUT_TEXT, "7", "-", "-"},
+    {OUTPUT_TEXT, "\"a b\"", "a b", "a b"},
+};
+
+static void
+expect_cell(const struct cell *c, bool terminal)
+{
+	const struct output_column column = {"", "k", NULL, c->kind};
+	struct output_table *table;
+	char json[64], line[64];
+	cJSON *row;
+
+	snprintf(json, sizeof(json), "{\"k\":%s}", c->value);
+	snprintf(line, sizeof(line), "%s\n", terminal ? c->terminal : c->pipe);
+	row = parse(json);
+	open_output(terminal, true);
+	out.titles = false;
+	table = output_table_new(&out, &column, 1);
+	output_table_add(table, row, NULL);
+	output_table_end(table);
+	cr_expect_str_eq(
+	    read_output(), line, "%s: %s, not %s", json, written, line);
+	cJSON_Delete(row);
+}
+
 Test(output, figures_are_rounded_on_a_terminal_only)
 {
-	static const struct {
-		enum output_kind kind;
-		const char *value, *terminal, *pipe;
-	} cases[] = {
-	    {OUTPUT_COUNT, "0", "0", "0"},
-	    {OUTPUT_COUNT, "9999999", "9999999", "9999999"},
-	    {OUTPUT_COUNT, "10000000", "10M", "10000000"},
-	    {OUTPUT_COUNT, "12345678", "12.3M", "12345678"},
-	    {OUTPUT_COUNT, "999999999", "1.0G", "999999999"},
-	    {OUTPUT_COUNT, "9007199254740991", "9.0P", "9007199254740991"},
-	    {OUTPUT_COUNT, "18446744073709551615", "-", "-"},
-	    {OUTPUT_COUNT, "9223372036854775808", "9223P",
-		"~9223372036854775808"},
-	    {OUTPUT_COUNT, "-1", "-", "-"},
-	    {OUTPUT_COUNT, "null", "-", "-"},
-	    {OUTPUT_COUNT, "{}", "-", "-"},
-	    {OUTPUT_COUNT, "1e999", "-", "-"},
-	    {OUTPUT_ID, "4294967294", "4294967294", "4294967294"},
-	    {OUTPUT_ID, "\"549755813887\"", "549755813887", "549755813887"},
-	    {OUTPUT_LIMIT, "0", "-", "-"},
-	    {OUTPUT_LIMIT, "1000", "1000", "1000"},
-	    {OUTPUT_SIZE, "0", "0 B", "0"},
-	    {OUTPUT_SIZE, "64", "64 B", "64"},
-	    {OUTPUT_SIZE, "65536", "64 KiB", "65536"},
-	    {OUTPUT_SIZE, "1536", "1.5 KiB", "1536"},
-	    {OUTPUT_SIZE, "1048575", "1.0 MiB", "1048575"},
-	    {OUTPUT_SIZE, "17179869184", "16 GiB", "17179869184"},
-	    {OUTPUT_SIZE, "1152921504606846976", "1024 PiB",
-		"1152921504606846976"},
-	    {OUTPUT_SECONDS, "0", "0s", "0"},
-	    {OUTPUT_SECONDS, "0.04", "0s", "0.04"},
-	    {OUTPUT_SECONDS, "0.05", "0.1s", "0.05"},
-	    {OUTPUT_SECONDS, "4.98", "5s", "4.98"},
-	    {OUTPUT_SECONDS, "59.9", "59.9s", "59.9"},
-	    {OUTPUT_SECONDS, "75.25", "1m15s", "75.25"},
-	    {OUTPUT_SECONDS, "7380", "2h03m", "7380"},
-	    {OUTPUT_SECONDS, "273600", "3d04h", "273600"},
-	    {OUTPUT_SECONDS, "1e18", "1e+18", "1e+18"},
-	    {OUTPUT_TEXT, "\"\"", "-", "-"},
-	    {OUTPUT_TEXT, "7", "-", "-"},
-	    {OUTPUT_TEXT, "\"a b\"", "a b", "a b"},
-	};
-
-	for (size_t i = 0; i < 2 * COUNT(cases); i++) {
-		const struct output_column column = {
-		    "", "k", NULL, cases[i / 2].kind};
-		const char *want =
-		    i % 2 ? cases[i / 2].pipe : cases[i / 2].terminal;
-		struct output_table *table;
-		char json[64], line[64];
-		cJSON *row;
-
-		snprintf(json, sizeof(json), "{\"k\":%s}", cases[i / 2].value);
-		snprintf(line, sizeof(line), "%s\n", want);
-		row = parse(json);
-		open_output(i % 2 == 0, true);
-		out.titles = false;
-		table = output_table_new(&out, &column, 1);
-		output_table_add(table, row, NULL);
-		output_table_end(table);
-		cr_expect_str_eq(
-		    read_output(), line, "%s: %s, not %s", json, written, line);
-		cJSON_Delete(row);
+	for (size_t i = 0; i < COUNT(cells); i++) {
+		expect_cell(&cells[i], true);
+		expect_cell(&cells[i], false);
 	}
 }
 

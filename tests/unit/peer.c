@@ -317,8 +317,7 @@ Test(peer, found_again)
 	cr_assert_eq(found.pidfd, -1);
 	close(ends[1]);
 	cr_assert_eq(child_wait(pid), 0);
-	cr_assert_eq(
-	    peer_find(&found, pid, getuid(), peer.start_time), -ESRCH);
+	cr_assert_eq(peer_find(&found, pid, getuid(), peer.start_time), -ESRCH);
 	/* Who was not visible then is not now. */
 	cr_assert_eq(peer_find(&found, 0, getuid(), 0), 0);
 	cr_assert_eq(found.pidfd, -1);

@@ -71,14 +71,9 @@ Test(request, a_receipt_serves_who_waits)
 Test(request, a_receiver_must_know_the_segment)
 {
 	struct party *a = &peer[0], *b = &peer[1];
-	uint64_t ref, sent;
+	uint64_t sent = begin_with_sent(a, b, false);
 	uint32_t one = 1;
 
-	begin("\"slots_per_segment\": 8");
-	join_as(a, false);
-	join_as(b, false);
-	take_slots(a, &ref, 1);
-	cr_assert_eq(pool_send(a->a, ref, &sent), 0);
 	claims_offer(pool, sent, 1);
 	b->a->segments_seen = 0;
 	cr_assert_eq(ask(b, WIRE_RECEIVE, 0, &sent, sizeof(sent)), -EREMCHG);
@@ -130,13 +125,8 @@ Test(request, an_allocation_that_nothing_helps_ends)
 Test(request, a_recall_reads_what_was_said_before_it)
 {
 	struct party *a = &peer[0], *b = &peer[1];
-	uint64_t ref, sent;
+	uint64_t sent = begin_with_sent(a, b, true);
 
-	begin("\"slots_per_segment\": 8");
-	join_as(a, false);
-	join_as(b, true);
-	take_slots(a, &ref, 1);
-	cr_assert_eq(pool_send(a->a, ref, &sent), 0);
 	claims_offer(pool, sent, 1);
 	claims_revoke(pool, ref_slot(sent));
 	publish(b, LANE_RECEIVE, sent);

@@ -1166,7 +1166,7 @@ lane_make(void)
 }
 
 static void
-attach_lane_and_die(int fd)
+attach_lane(int fd)
 {
 	const struct attachment a = {
 	    POOL, 1, &far.geometry, far.fds, WIRE_FD_REGION, 4};
@@ -1184,10 +1184,16 @@ resume_lane(int fd)
 	    POOL, 1, &far.geometry, far.fds + 3, WIRE_FD_DOORBELL, 1};
 	static struct request rq;
 
-	far.fds[3] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	welcome_back(fd);
 	expect_resume(fd, &rq, POOL);
 	put_attachment(fd, &rq, &a);
+}
+
+static void
+resume_with_another_bell(int fd)
+{
+	far.fds[3] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	resume_lane(fd);
 	serve(fd, WIRE_PING);
 	serve(fd, WIRE_BYE);
 }
@@ -1214,7 +1220,7 @@ Test(session, a_lane_goes_on_without_a_daemon_and_with_the_next)
 	int old;
 
 	lane_make();
-	fake_start(attach_lane_and_die, NULL);
+	fake_start(attach_lane, NULL);
 	s = open_patient(LONG);
 	p = attach_fake(s, 0);
 	child_check(ask_who_lives, NULL);
@@ -1229,7 +1235,7 @@ Test(session, a_lane_goes_on_without_a_daemon_and_with_the_next)
 		cr_assert_eq(slabd_free(p, got), 0);
 	}
 	old = far.fds[3];
-	listen_again(resume_lane);
+	listen_again(resume_with_another_bell);
 	cr_assert_eq(ask(s, WIRE_PING), 0);
 	cr_assert_eq(eventfd_read(far.fds[3], &rung), 0, "rung in any case");
 	cr_assert_eq(eventfd_read(old, &rung), -1);
@@ -1243,20 +1249,23 @@ Test(session, a_lane_goes_on_without_a_daemon_and_with_the_next)
 	fake_end();
 }
 
+/* Reads a full ring when it is asked to. */
 static void
-resume_and_drain(int fd)
+drain_once(int fd)
 {
-	const struct attachment a = {
-	    POOL, 1, &far.geometry, far.fds + 3, WIRE_FD_DOORBELL, 1};
 	static struct request rq;
 
-	welcome_back(fd);
-	expect_resume(fd, &rq, POOL);
-	put_attachment(fd, &rq, &a);
 	expect(fd, &rq, WIRE_FLUSH);
 	ring_release(&far.lane, far.geometry.records);
 	put_plain(fd, &rq, 0);
 	serve(fd, WIRE_BYE);
+}
+
+static void
+resume_and_drain(int fd)
+{
+	resume_lane(fd);
+	drain_once(fd);
 }
 
 Test(session, who_only_frees_never_waits_and_comes_back)
@@ -1265,7 +1274,7 @@ Test(session, who_only_frees_never_waits_and_comes_back)
 	struct slabd_pool *p;
 
 	lane_make();
-	fake_start(attach_lane_and_die, NULL);
+	fake_start(attach_lane, NULL);
 	s = open_patient(-1);
 	p = attach_fake(s, 0);
 	stop_listening();
@@ -1285,19 +1294,10 @@ Test(session, who_only_frees_never_waits_and_comes_back)
 }
 
 static void
-drain_once(int fd)
+attach_and_drain(int fd)
 {
-	const struct attachment a = {
-	    POOL, 1, &far.geometry, far.fds, WIRE_FD_REGION, 4};
-	static struct request rq;
-
-	welcome(fd);
-	expect(fd, &rq, WIRE_ATTACH);
-	put_attachment(fd, &rq, &a);
-	expect(fd, &rq, WIRE_FLUSH);
-	ring_release(&far.lane, far.geometry.records);
-	put_plain(fd, &rq, 0);
-	serve(fd, WIRE_BYE);
+	attach_lane(fd);
+	drain_once(fd);
 }
 
 /* Who was told to try again learns when. */
@@ -1308,7 +1308,7 @@ Test(session, room_in_a_lane_is_news)
 	slabd_ref ref;
 
 	lane_make();
-	fake_start(drain_once, NULL);
+	fake_start(attach_and_drain, NULL);
 	s = open_patient(LONG);
 	p = attach_fake(s, SLABD_NONBLOCK);
 	for (unsigned i = 0; i < far.geometry.records; i++) {
@@ -1340,7 +1340,7 @@ lose_lane(void (*successor)(int))
 	struct slabd_pool *p;
 
 	lane_make();
-	fake_start(attach_lane_and_die, successor);
+	fake_start(attach_lane, successor);
 	s = open_patient(LONG);
 	p = attach_fake(s, 0);
 	cr_assert_not_null(slabd_alloc(p));
@@ -1368,7 +1368,7 @@ Test(session, a_detached_lane_says_so_itself)
 	struct slabd *s;
 
 	lane_make();
-	fake_start(attach_lane_and_die, NULL);
+	fake_start(attach_lane, NULL);
 	s = open_patient(-1);
 	attach_fake(s, 0);
 	stop_listening();
