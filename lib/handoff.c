@@ -312,57 +312,93 @@ stale(const struct slabd_pool *p, slabd_ref ref)
 }
 
 /*
- * The answer to HELD. That the ref is held here is no proof that the record
- * counted: another of our threads may have received the same share, or have
- * taken back what it had sent. So the record must not be among the refused.
+ * The daemon's word that this attachment holds the ref, for one of its receipts.
+ * It may be by another receipt of the same share; then the record is among the
+ * refused. False: so it is.
  */
-static int
-judged(struct slabd_call *c, struct message *m)
+static bool
+counted(const struct slabd_call *c)
 {
 	struct slabd_pool *p = c->pool;
 
-	if (m == NULL || c->status < 0) {
-		/* Nobody knows: if it counted, it is given back. */
-		post_withdraw(p, c->ref, true);
-		return 0;
-	}
-	if (!wire_done(&m->body))
+	if (post_was_refused(p, c->result))
+		return false;
+	/* What the table has instead was forged. */
+	if (c->unheld)
+		post_hold(p, c->ref);
+	return true;
+}
+
+/* The receipt is given back, as far as it is ours, or, `unknown`, may be. */
+static void
+give_up(const struct slabd_call *c, bool unknown)
+{
+	if (!c->unheld)
+		post_withdraw(c->pool, c->ref, unknown || c->status > 0);
+	else if (unknown)
+		post_free(c->pool, &c->ref, 1);
+}
+
+/* The answer to HELD. */
+static int
+judged(struct slabd_call *c, struct message *m)
+{
+	bool unknown = m == NULL || c->status < 0;
+
+	if (!unknown && !wire_done(&m->body))
 		return -EBADMSG;
-	if (c->status == 0)
-		post_withdraw(p, c->ref, false);
-	else if (post_was_refused(p, c->result)) {
+	if (!unknown && c->status > 0 && counted(c))
+		return 0;
+	give_up(c, unknown);
+	if (!unknown)
 		c->status = 0;
-		/* Who took the slot back has it by the same hold. */
-		if (ref_shared(c->ref))
-			post_withdraw(p, c->ref, true);
-	}
 	return 0;
 }
 
 /*
- * The claim of a receipt that was taken does not stand any more: the daemon
- * says whether it saw the record, of that index, in time. `again`: it may have
- * been asked before.
+ * The claim of a receipt that was taken does not stand any more, or the table
+ * does not have it: the daemon says whether it saw the record, of that index, in
+ * time.
  */
 static int
-ask_verdict(struct slabd_pool *p, slabd_ref ref, uint64_t index, bool again)
+ask_verdict(struct slabd_pool *p, slabd_ref ref, uint64_t index, bool unheld)
 {
 	struct slabd_call c = {.type = WIRE_HELD,
 	    .pool = p,
 	    .ref = ref,
 	    .result = index,
+	    .unheld = unheld,
 	    .reply = judged};
 	int cancel, err = pool_enter(p, false, &cancel);
 
 	if (err < 0)
 		return err;
 	call_put_u64(&c, ref);
-	if (pool_collect(p, &c))
-		err = c.status;
-	else
-		err = again ? 0 : pool_run(p, &c);
+	err = pool_run(p, &c);
 	session_leave(p->session, cancel);
 	return err == 0 ? stale(p, ref) : err < 0 ? err : 0;
+}
+
+/* What a non-blocking call has asked about the ref before; else it is stale. */
+static int
+collect_receipt(struct slabd_pool *p, slabd_ref ref)
+{
+	struct slabd_call held = {.type = WIRE_HELD, .pool = p, .ref = ref};
+	struct slabd_call got = {.type = WIRE_RECEIVE, .pool = p, .ref = ref};
+	int cancel, err = pool_enter(p, false, &cancel);
+	bool is = false;
+
+	if (err < 0)
+		return err;
+	if (pool_collect(p, &held)) {
+		err = held.status;
+		is = err > 0;
+	} else if (pool_collect(p, &got)) {
+		err = got.status;
+		is = err == 0;
+	}
+	session_leave(p->session, cancel);
+	return is ? 0 : err < 0 ? err : stale(p, ref);
 }
 
 /*
@@ -377,13 +413,32 @@ has_claim(const struct slabd_pool *p, slabd_ref ref)
 }
 
 /*
- * Takes a receipt and publishes that, in the record of this index; 1: the claim
- * is no certain one.
+ * With the post's lock: the daemon may be about to take back what this
+ * attachment has offered. A receipt taken from the claim by then, and published
+ * later, it would give to both, so meanwhile nobody here takes one by the lane.
+ */
+static bool
+is_recalling(const struct slabd_pool *p)
+{
+	return p->post.recallers > 0 || p->post.recalling;
+}
+
+/* What to think of a receipt that was to be taken by the lane. */
+enum receipt {
+	RECEIPT_SURE,
+	RECEIPT_DOUBTFUL,  /* it was revoked, perhaps in time, */
+	RECEIPT_UNHELD,	   /* or the table knows better, or was deceived */
+	RECEIPT_CONTESTED, /* it was not taken: that is the daemon's to do */
+};
+
+/*
+ * Takes a receipt and publishes that, in the record of this index: an enum
+ * receipt; -ESTALE, or what post_begin() says.
  */
 static int
 take_receipt(struct slabd_pool *p, slabd_ref ref, uint64_t *index)
 {
-	bool ours;
+	bool held;
 	int err;
 
 	if (!has_claim(p, ref))
@@ -392,16 +447,23 @@ take_receipt(struct slabd_pool *p, slabd_ref ref, uint64_t *index)
 	err = post_begin(p);
 	if (err < 0)
 		return err;
-	if (claim_take(p->claims, ref, 1) == 0) {
+	/* Of a share there may be one for each. */
+	if (is_recalling(p) && !ref_shared(ref) &&
+	    table_offered(&p->table, ref))
+		err = RECEIPT_CONTESTED;
+	else if (claim_take(p->claims, ref, 1) == 0)
+		err = -ESTALE;
+	if (err != 0) {
 		post_cancel(p);
-		return -ESTALE;
+		return err;
 	}
-	/* Where it is ours by a newer ref this one was revoked, or is forged. */
-	ours = table_receive(&p->table, ref);
+	held = table_receive(&p->table, ref);
 	*index = p->post.outlet.tail;
 	post_record(p, record_make(LANE_RECEIVE, ref, 0));
 	post_end(p);
-	return ours && claim_stands(p->claims, ref) ? 0 : 1;
+	return !held			      ? RECEIPT_UNHELD
+	       : claim_stands(p->claims, ref) ? RECEIPT_SURE
+					      : RECEIPT_DOUBTFUL;
 }
 
 static int
@@ -410,12 +472,13 @@ receive_by_lane(struct slabd_pool *p, slabd_ref ref, void **slot)
 	uint64_t index = 0;
 	int err = take_receipt(p, ref, &index);
 
-	if (err == 1)
-		err = ask_verdict(p, ref, index, false);
+	if (err == RECEIPT_CONTESTED)
+		return receive_by_message(p, ref, slot);
+	if (err == RECEIPT_DOUBTFUL || err == RECEIPT_UNHELD)
+		err = ask_verdict(p, ref, index, err == RECEIPT_UNHELD);
 	else if (err == -ESTALE)
-		err = p->flags & SLABD_NONBLOCK
-			  ? ask_verdict(p, ref, index, true)
-			  : stale(p, ref);
+		err = p->flags & SLABD_NONBLOCK ? collect_receipt(p, ref)
+						: stale(p, ref);
 	if (err < 0)
 		return err;
 	*slot = table_address(&p->table, ref_slot(ref));
@@ -473,6 +536,42 @@ recalled_late(struct slabd_call *c, struct message *m)
 	return err;
 }
 
+/* Whether some RECALL of the pool is under way, for somebody who waits or not. */
+static bool
+is_asked_to_recall(const struct slabd_pool *p)
+{
+	const struct call_list *lists[] = {
+	    &p->session->calls, &p->session->unsent};
+	const struct slabd_call *c;
+
+	for (int i = 0; i < 2; i++)
+		TAILQ_FOREACH (c, lists[i], link)
+			if (c->type == WIRE_RECALL && c->pool == p)
+				return true;
+	return false;
+}
+
+/* Who has taken a receipt by the lane has published it by now. */
+static void
+begin_recall(struct slabd_pool *p)
+{
+	pthread_mutex_lock(&p->post.lock);
+	p->post.recallers++;
+	pthread_mutex_unlock(&p->post.lock);
+}
+
+/* What goes on without its caller is seen by the next one's end to be over. */
+static void
+end_recall(struct slabd_pool *p)
+{
+	bool asked = is_asked_to_recall(p);
+
+	pthread_mutex_lock(&p->post.lock);
+	p->post.recallers--;
+	p->post.recalling = asked;
+	pthread_mutex_unlock(&p->post.lock);
+}
+
 static int
 recall_by_message(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
@@ -488,7 +587,9 @@ recall_by_message(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 		return err;
 	call_put_u64(&c, ref);
 	call_put_u32(&c, n);
+	begin_recall(p);
 	err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
+	end_recall(p);
 	session_leave(p->session, cancel);
 	return err;
 }
@@ -505,7 +606,7 @@ recall_by_lane(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 	err = post_begin(p);
 	if (err < 0)
 		return err;
-	if (table_offered(&p->table, ref))
+	if (!is_recalling(p) && table_offered(&p->table, ref))
 		taken = claim_take(p->claims, ref, n);
 	if (taken == 0) {
 		post_cancel(p);
@@ -519,30 +620,24 @@ recall_by_lane(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 }
 
 /*
- * One thread at a time: what one has taken out of the claim and not published
- * yet, the daemon would give to the other. And what is left of a share only the
- * daemon knows: a receipt that was taken by who died before he could say so is in
- * no claim.
+ * What is left of a share only the daemon knows: a receipt that was taken by who
+ * died before he could say so is in no claim.
  */
 static int
-recall_in_turn(struct slabd_pool *p, slabd_ref ref, uint32_t n)
+recall_with_lane(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
 	int taken = 0;
 
-	pthread_mutex_lock(&p->recalls);
 	if (n > 0 || !ref_shared(ref))
 		taken = recall_by_lane(p, ref, n > 0 ? n : SLABD_SHARE_MAX);
-	if (taken == 0)
-		taken = recall_by_message(p, ref, n);
-	pthread_mutex_unlock(&p->recalls);
-	return taken;
+	return taken != 0 ? taken : recall_by_message(p, ref, n);
 }
 
 /* Takes back `n` receipts, 0: all. */
 static int
 recall(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
-	int taken = may_change(p) ? recall_in_turn(p, ref, n)
+	int taken = may_change(p) ? recall_with_lane(p, ref, n)
 				  : recall_by_message(p, ref, n);
 
 	if (taken > 0)

@@ -103,7 +103,8 @@ pool_run(struct slabd_pool *p, struct slabd_call *c)
 		c->reply(c, NULL);
 		return error_plain(c->status, "call");
 	}
-	if (call_start(p->session, kept, false) < 0) {
+	/* A receipt that may have counted has been taken: it is asked for. */
+	if (call_start(p->session, kept, c->type == WIRE_HELD) < 0) {
 		c->status = call_result(kept);
 		free(kept);
 		return c->status;
@@ -548,7 +549,6 @@ pool_new(struct slabd *s, const char *name, unsigned flags)
 	p->serial = SEAT_EMPTY;
 	p->region = p->lane_fd = p->post.doorbell = -1;
 	pthread_mutex_init(&p->post.lock, NULL);
-	pthread_mutex_init(&p->recalls, NULL);
 	LIST_INIT(&p->kept);
 	return p;
 }

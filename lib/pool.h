@@ -35,7 +35,6 @@ struct slabd_pool {
 	unsigned flags;		     /* SLABD_* */
 	char name[WIRE_NAME_MAX + 1];
 	bool retired;
-	pthread_mutex_t recalls; /* who recalls; before every other lock */
 
 	int region;		/* the descriptor, kept for growth */
 	char *base;		/* of the mapping */

@@ -103,6 +103,17 @@ is_newer(uint64_t word, uint64_t ref)
 	       (ahead & REF_VERSION_MASK) <= REF_VERSION_MASK / 2;
 }
 
+/*
+ * Whether what the word says rules out that `ref` is ours, unless it was forged:
+ * we had the slot by a newer ref, or have it by another just now.
+ */
+static bool
+is_others(uint64_t word, uint64_t ref)
+{
+	return is_newer(word, ref) || (word_state(word) == SLOT_HELD &&
+					  ((word ^ ref) & TABLE_NAME) != 0);
+}
+
 /* The word with one hold more of `ref`, or with the first. */
 static uint64_t
 held_once_more(uint64_t word, uint64_t ref)
@@ -142,7 +153,7 @@ table_receive(struct table *t, uint64_t ref)
 
 	TABLE_COMES();
 	do
-		if (is_newer(word, ref))
+		if (is_others(word, ref))
 			return false;
 	while (!table_swap(t, slot, &word, held_once_more(word, ref), true));
 	return true;

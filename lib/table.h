@@ -171,8 +171,8 @@ uint64_t table_ref(const struct table *, uint32_t slot);
 void table_hold(struct table *, uint64_t ref);
 
 /*
- * The same of a `ref` that was received and may be over; false, and nothing has
- * changed: the slot was ours by a newer one meanwhile.
+ * The same of a `ref` that was received and may be over, or forged; false, and
+ * nothing has changed: the slot was ours by a newer one, or is by another.
  */
 bool table_receive(struct table *, uint64_t ref);
 

@@ -1466,14 +1466,179 @@ Test(stock, a_late_receipt_is_none_for_all_that_is_held)
 	revoke_meanwhile(f, ref_make(4, true, 9), 1, free_and_refuse);
 	cr_assert_eq(outcome, -ESTALE);
 	expect_record(f, LANE_FREE, 4);
-	/* A slot that was sent, and taken back by who had sent it. */
-	revoke_meanwhile(f, ref_make(5, false, 9), 1, refuse_receipt);
-	cr_assert_eq(outcome, -ESTALE);
-	cr_assert_eq(count_freed(f), 0);
-	free_slot(f, 5);
 	/* Another record's refusal is nothing to this one. */
 	revoke_meanwhile(f, ref_make(6, true, 9), 1, NULL);
 	cr_assert_eq(outcome, 0);
 	daemon_stop();
-	cr_assert_eq(daemon_end.asked, 4);
+	cr_assert_eq(daemon_end.asked, 3);
+}
+
+/* Each receipt of a share has its own verdict, if nobody waits for it as well. */
+Test(stock, verdicts_are_not_taken_for_each_other)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	struct pollfd p = {.events = POLLIN};
+	slabd_ref ref = ref_make(3, true, 9);
+	unsigned got = 0;
+	void *at;
+	int err;
+
+	daemon_connect(f);
+	for (unsigned i = 0; i < 2; i++) {
+		revoke_meanwhile(f, ref, 1, NULL);
+		cr_assert_eq(outcome, -EAGAIN);
+	}
+	pthread_create(&daemon_end.thread, NULL, answer, NULL);
+	p.fd = slabd_fd(&session);
+	do {
+		cr_assert_eq(poll(&p, 1, 30000), 1);
+		cr_assert_geq(slabd_dispatch(&session), 0);
+		while ((err = slabd_receive(&f->pool, ref, &at)) == 0)
+			got++;
+	} while (err == -EAGAIN);
+	cr_assert_eq(err, -ESTALE, "there were two");
+	cr_assert_eq(got, 2);
+	free_slot(f, 3);
+	cr_assert_eq(count_freed(f), 0);
+	free_slot(f, 3);
+	cr_assert_eq(count_freed(f), 1);
+	daemon_stop();
+	cr_assert_eq(daemon_end.asked, 2);
+}
+
+/* Who must not wait has not lost a receipt only because there is no daemon. */
+Test(stock, a_verdict_can_wait_for_the_daemon)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	void *at;
+
+	session.reconnect_ms = -1;
+	revoke_meanwhile(f, ref_make(3, false, 9), 0, NULL);
+	cr_assert_eq(outcome, -EAGAIN);
+	cr_assert_eq(slabd_receive(&f->pool, doubtful, &at), -EAGAIN);
+	cr_assert_eq(count_freed(f), 0);
+	session.reconnect_ms = 0;
+	cr_assert_eq(slabd_receive(&f->pool, doubtful, &at), -ENOTCONN);
+	expect_record(f, LANE_FREE, 3);
+}
+
+/*
+ * While the daemon is asked to take back what was sent here, it alone says who
+ * gets that: what a lane said then might come too late.
+ */
+Test(stock, what_is_being_recalled_goes_by_the_daemon)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	char *slot = f->pool.base + 3 * SLOT_SIZE;
+	slabd_ref ref, shared;
+	void *at;
+
+	daemon_connect(f);
+	hold(f, 3, 5, 8);
+	cr_assert_eq(slabd_send(&f->pool, slot, &ref), 0);
+	cr_assert_eq(slabd_share(&f->pool, slot + SLOT_SIZE, 3, &shared), 0);
+	expect_record(f, LANE_SEND, 3);
+	expect_record(f, LANE_SHARE, 4);
+	cr_assert_eq(slabd_recall(&f->pool, shared), -EAGAIN, "under way");
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), -EAGAIN);
+	cr_assert_eq(slabd_recall(&f->pool, ref), -EAGAIN);
+	cr_assert_eq(slabd_recall_n(&f->pool, shared, 1), -EAGAIN);
+	cr_assert_eq(next_record(f), 0);
+	cr_assert_eq(claim_take(f->pool.claims, ref, 9), 1);
+	cr_assert_eq(claim_take(f->pool.claims, shared, 9), 3);
+	/* A share may be received by many, and another's ref is no matter. */
+	claim_offer(f->pool.claims, shared, 1);
+	cr_assert_eq(slabd_receive(&f->pool, shared, &at), 0);
+	claim_offer(f->pool.claims, ref_make(5, false, 8), 1);
+	cr_assert_eq(slabd_receive(&f->pool, ref_make(5, false, 8), &at), 0);
+	session.phase = SESSION_AWAY;
+}
+
+/* What is asked for nobody is over once the next one finds that it is. */
+Test(stock, a_recall_that_is_over_hinders_nobody)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	char *slot = f->pool.base + 3 * SLOT_SIZE;
+	struct pollfd p = {.events = POLLIN};
+	slabd_ref ref, shared;
+	void *at;
+
+	daemon_begin(f);
+	daemon_end.verdict = 2;
+	hold(f, 3, 5, 8);
+	cr_assert_eq(slabd_send(&f->pool, slot, &ref), 0);
+	cr_assert_eq(slabd_share(&f->pool, slot + SLOT_SIZE, 3, &shared), 0);
+	p.fd = slabd_fd(&session);
+	while (slabd_recall(&f->pool, shared) == -EAGAIN) {
+		cr_assert_eq(poll(&p, 1, 30000), 1);
+		cr_assert_geq(slabd_dispatch(&session), 0);
+	}
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), 0);
+	daemon_stop();
+	cr_assert_eq(daemon_end.asked, 1);
+}
+
+/*
+ * Who may write claims can forge refs. That costs who receives them these, and
+ * no slot he has, or gets.
+ */
+
+Test(stock, a_forged_version_does_not_outlive_its_verdict)
+{
+	struct far *f = make(0);
+	uint64_t forged = ref_make(5, false, 1009),
+		 good = ref_make(5, false, 11);
+	void *at;
+
+	daemon_begin(f);
+	revoke_meanwhile(f, forged, 0, NULL);
+	cr_assert_eq(outcome, -ESTALE);
+	store_relaxed(&header(f)->eager, 0);
+	claim_offer(f->pool.claims, good, 1);
+	daemon_end.verdict = 1;
+	cr_assert_eq(slabd_receive(&f->pool, good, &at), 0);
+	free_slot(f, 5);
+	daemon_stop();
+	cr_assert_eq(daemon_end.asked, 2);
+}
+
+Test(stock, a_forged_ref_of_a_slot_one_has_changes_nothing)
+{
+	struct far *f = make(0);
+	uint64_t forged = ref_make(5, false, 1009), record;
+	void *at;
+
+	daemon_begin(f);
+	set_limits(f, BATCH, 0);
+	hold(f, 5, 6, 9);
+	claim_offer(f->pool.claims, forged, 1);
+	daemon_end.verdict = 0;
+	cr_assert_eq(slabd_receive(&f->pool, forged, &at), -ESTALE);
+	daemon_stop();
+	free_slot(f, 5);
+	record = next_record(f);
+	cr_assert_eq(record_operation(record), LANE_FREE);
+	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 9);
+}
+
+/* Without a verdict what may be held is given back, by just that ref. */
+Test(stock, what_the_table_does_not_have_is_given_back_too)
+{
+	struct far *f = make(0);
+	uint64_t good = ref_make(5, false, 11), record;
+	void *at;
+
+	daemon_begin(f);
+	set_limits(f, BATCH, 0);
+	hold(f, 5, 6, 1009);
+	claim_offer(f->pool.claims, good, 1);
+	daemon_end.verdict = -ESHUTDOWN;
+	cr_assert_eq(slabd_receive(&f->pool, good, &at), -ESHUTDOWN);
+	daemon_stop();
+	record = next_record(f);
+	cr_assert_eq(record_operation(record), LANE_FREE);
+	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 11);
+	free_slot(f, 5);
+	record = next_record(f);
+	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 1009);
 }

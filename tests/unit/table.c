@@ -257,6 +257,8 @@ Test(table, a_receipt_is_held_unless_it_is_over)
 	uint64_t last = ref_make(3, false, REF_VERSION_MASK), ref;
 
 	cr_assert(table_receive(&t, last), "never had");
+	cr_assert_not(table_receive(&t, ref_make(3, true, 1)), "held");
+	cr_assert_eq(table_drop(&t, 3, &ref), 0);
 	cr_assert(table_receive(&t, ref_make(3, true, 1)), "around");
 	cr_assert(table_receive(&t, ref_make(3, true, 1)), "once more");
 	cr_assert_not(table_receive(&t, last), "over");
