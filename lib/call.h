@@ -71,7 +71,6 @@ struct slabd_call {
 	bool interruptible; /* waiting ends with EINTR after a signal */
 	bool here;	    /* it does not wait for a daemon that goes away */
 	bool owed;	    /* a RECEIVE whose slot must be freed if it fails */
-	bool unheld;	    /* a HELD whose receipt the table does not have */
 
 	/* The request. */
 	struct slabd *session;

@@ -52,6 +52,13 @@ claim_open(uint64_t claim, uint64_t ref)
 		   : 0;
 }
 
+/* Whether any could be just now. Relaxed: to take one takes an exchange. */
+static inline bool
+claim_is_open(_Atomic uint64_t *claims, uint64_t ref)
+{
+	return claim_open(load_relaxed(&claims[ref_slot(ref)]), ref) > 0;
+}
+
 /* Offers `ref` `receipts` times. Release: with claim_take() of whoever gets it,
  * so that what was written into the slot is seen there. */
 static inline void

@@ -312,62 +312,39 @@ stale(const struct slabd_pool *p, slabd_ref ref)
 }
 
 /*
- * The daemon's word that this attachment holds the ref, for one of its receipts.
- * It may be by another receipt of the same share; then the record is among the
- * refused. False: so it is.
+ * The answer to HELD about a receipt. That the ref is held may be due to another
+ * receipt of the same share; then the record is among the refused.
  */
-static bool
-counted(const struct slabd_call *c)
-{
-	struct slabd_pool *p = c->pool;
-
-	if (post_was_refused(p, c->result))
-		return false;
-	/* What the table has instead was forged. */
-	if (c->unheld)
-		post_hold(p, c->ref);
-	return true;
-}
-
-/* The receipt is given back, as far as it is ours, or, `unknown`, may be. */
-static void
-give_up(const struct slabd_call *c, bool unknown)
-{
-	if (!c->unheld)
-		post_withdraw(c->pool, c->ref, unknown || c->status > 0);
-	else if (unknown)
-		post_free(c->pool, &c->ref, 1);
-}
-
-/* The answer to HELD. */
 static int
 judged(struct slabd_call *c, struct message *m)
 {
-	bool unknown = m == NULL || c->status < 0;
+	struct slabd_pool *p = c->pool;
 
-	if (!unknown && !wire_done(&m->body))
+	if (m == NULL || c->status < 0)
+		/* Nobody knows: if it counted, it is given back. */
+		post_withdraw(p, c->ref, true);
+	else if (!wire_done(&m->body))
 		return -EBADMSG;
-	if (!unknown && c->status > 0 && counted(c))
-		return 0;
-	give_up(c, unknown);
-	if (!unknown)
+	else if (c->status == 0)
+		post_withdraw(p, c->ref, false);
+	else if (post_was_refused(p, c->result)) {
+		post_withdraw(p, c->ref, true);
 		c->status = 0;
+	}
 	return 0;
 }
 
 /*
- * The claim of a receipt that was taken does not stand any more, or the table
- * does not have it: the daemon says whether it saw the record, of that index, in
- * time.
+ * The claim of a receipt that was taken does not stand any more: the daemon says
+ * whether it saw the record, of that index, in time.
  */
 static int
-ask_verdict(struct slabd_pool *p, slabd_ref ref, uint64_t index, bool unheld)
+ask_verdict(struct slabd_pool *p, slabd_ref ref, uint64_t index)
 {
 	struct slabd_call c = {.type = WIRE_HELD,
 	    .pool = p,
 	    .ref = ref,
 	    .result = index,
-	    .unheld = unheld,
 	    .reply = judged};
 	int cancel, err = pool_enter(p, false, &cancel);
 
@@ -379,26 +356,65 @@ ask_verdict(struct slabd_pool *p, slabd_ref ref, uint64_t index, bool unheld)
 	return err == 0 ? stale(p, ref) : err < 0 ? err : 0;
 }
 
-/* What a non-blocking call has asked about the ref before; else it is stale. */
+/* The verdict that a non-blocking call has asked for before. */
 static int
-collect_receipt(struct slabd_pool *p, slabd_ref ref)
+collect_verdict(struct slabd_pool *p, slabd_ref ref)
 {
-	struct slabd_call held = {.type = WIRE_HELD, .pool = p, .ref = ref};
-	struct slabd_call got = {.type = WIRE_RECEIVE, .pool = p, .ref = ref};
+	struct slabd_call c = {.type = WIRE_HELD, .pool = p, .ref = ref};
 	int cancel, err = pool_enter(p, false, &cancel);
-	bool is = false;
 
 	if (err < 0)
 		return err;
-	if (pool_collect(p, &held)) {
-		err = held.status;
-		is = err > 0;
-	} else if (pool_collect(p, &got)) {
-		err = got.status;
-		is = err == 0;
-	}
+	err = pool_collect(p, &c) ? c.status : 0;
 	session_leave(p->session, cancel);
-	return is ? 0 : err < 0 ? err : stale(p, ref);
+	return err == 0 ? stale(p, ref) : err < 0 ? err : 0;
+}
+
+/* The answer to HELD about what the table has: if it is not so, not any more. */
+static int
+settled(struct slabd_call *c, struct message *m)
+{
+	if (m == NULL || c->status < 0)
+		return 0;
+	if (!wire_done(&m->body))
+		return -EBADMSG;
+	if (c->status > 0)
+		return 0;
+	table_forget(&c->pool->table, ref_slot(c->ref), c->result);
+	/* Who asked finds no more reason to. */
+	if (c->owner == CALL_KEPT) {
+		LIST_REMOVE(c, kept);
+		c->owner = CALL_POSTED;
+		session_news(c->session);
+	}
+	return 0;
+}
+
+/*
+ * A word of the table rules out a ref that is to be had: 0, it was wrong, and is
+ * no more; -ESTALE: it was right.
+ */
+static int
+settle(struct slabd_pool *p, slabd_ref ref, uint64_t word)
+{
+	/* By `n` it is told from a question about a receipt. */
+	struct slabd_call c = {.type = WIRE_HELD,
+	    .pool = p,
+	    .ref = (word & TABLE_NAME) | ref_slot(ref),
+	    .n = 1,
+	    .result = word,
+	    .reply = settled};
+	int cancel, err;
+
+	if (table_state(word) == SLOT_SENT)
+		return stale(p, ref);
+	err = pool_enter(p, false, &cancel);
+	if (err < 0)
+		return err;
+	call_put_u64(&c, c.ref);
+	err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
+	session_leave(p->session, cancel);
+	return err > 0 ? stale(p, ref) : err;
 }
 
 /*
@@ -412,33 +428,51 @@ has_claim(const struct slabd_pool *p, slabd_ref ref)
 	return ref_slot(ref) < load_relaxed(&p->lane.header->claims);
 }
 
-/*
- * With the post's lock: the daemon may be about to take back what this
- * attachment has offered. A receipt taken from the claim by then, and published
- * later, it would give to both, so meanwhile nobody here takes one by the lane.
- */
+/* Whether some RECALL of the pool is under way, for somebody who waits or not. */
 static bool
-is_recalling(const struct slabd_pool *p)
+is_asked_to_recall(const struct slabd_pool *p)
 {
-	return p->post.recallers > 0 || p->post.recalling;
+	const struct call_list *lists[] = {
+	    &p->session->calls, &p->session->unsent};
+	const struct slabd_call *c;
+
+	for (int i = 0; i < 2; i++)
+		TAILQ_FOREACH (c, lists[i], link)
+			if (c->type == WIRE_RECALL && c->pool == p)
+				return true;
+	return false;
+}
+
+/*
+ * With the session's lock. While `recalling` the daemon may be about to take back
+ * what this attachment has offered. A receipt that was taken from the claim by
+ * then, and published later, it would give to both; so nobody here takes one by
+ * the lane, and who has just done so has published it when this returns.
+ */
+static void
+set_recalling(struct slabd_pool *p, bool recalling)
+{
+	pthread_mutex_lock(&p->post.lock);
+	p->post.recalling = recalling;
+	pthread_mutex_unlock(&p->post.lock);
 }
 
 /* What to think of a receipt that was to be taken by the lane. */
 enum receipt {
 	RECEIPT_SURE,
-	RECEIPT_DOUBTFUL,  /* it was revoked, perhaps in time, */
-	RECEIPT_UNHELD,	   /* or the table knows better, or was deceived */
-	RECEIPT_CONTESTED, /* it was not taken: that is the daemon's to do */
+	RECEIPT_DOUBTFUL,  /* it was revoked, perhaps in time */
+	RECEIPT_OPPOSED,   /* not taken: by the table */
+	RECEIPT_CONTESTED, /* not taken: what was sent here is being recalled */
 };
 
 /*
- * Takes a receipt and publishes that, in the record of this index: an enum
- * receipt; -ESTALE, or what post_begin() says.
+ * Takes a receipt and publishes that: an enum receipt; -ESTALE, or what
+ * post_begin() says. `*about` is the index of its record, or the word of the
+ * table.
  */
 static int
-take_receipt(struct slabd_pool *p, slabd_ref ref, uint64_t *index)
+take_receipt(struct slabd_pool *p, slabd_ref ref, uint64_t *about)
 {
-	bool held;
 	int err;
 
 	if (!has_claim(p, ref))
@@ -448,37 +482,77 @@ take_receipt(struct slabd_pool *p, slabd_ref ref, uint64_t *index)
 	if (err < 0)
 		return err;
 	/* Of a share there may be one for each. */
-	if (is_recalling(p) && !ref_shared(ref) &&
+	if (p->post.recalling && !ref_shared(ref) &&
 	    table_offered(&p->table, ref))
 		err = RECEIPT_CONTESTED;
-	else if (claim_take(p->claims, ref, 1) == 0)
+	else if (!claim_is_open(p->claims, ref))
+		err = -ESTALE;
+	else if ((*about = table_opposing(&p->table, ref)) != 0)
+		err = RECEIPT_OPPOSED;
+	else if (claim_take(p->claims, ref, 1) == 0 ||
+		 !table_receive(&p->table, ref))
 		err = -ESTALE;
 	if (err != 0) {
 		post_cancel(p);
 		return err;
 	}
-	held = table_receive(&p->table, ref);
-	*index = p->post.outlet.tail;
+	*about = p->post.outlet.tail;
 	post_record(p, record_make(LANE_RECEIVE, ref, 0));
 	post_end(p);
-	return !held			      ? RECEIPT_UNHELD
-	       : claim_stands(p->claims, ref) ? RECEIPT_SURE
-					      : RECEIPT_DOUBTFUL;
+	return claim_stands(p->claims, ref) ? RECEIPT_SURE : RECEIPT_DOUBTFUL;
+}
+
+/* 0: that is over; else RECEIPT_CONTESTED still, or nobody is there to ask. */
+static int
+look_at_contest(struct slabd_pool *p)
+{
+	struct slabd_call c = {.pool = p};
+	int cancel, err = pool_enter(p, false, &cancel);
+
+	if (err < 0)
+		return err;
+	if (is_asked_to_recall(p)) {
+		err = call_ready(p->session, &c);
+		if (err == 0 || err == -EAGAIN)
+			err = RECEIPT_CONTESTED;
+	} else
+		set_recalling(p, false);
+	session_leave(p->session, cancel);
+	return err;
+}
+
+/* Until the receipt is taken, or it is known why not: as take_receipt(). */
+static int
+take_receipt_at_last(struct slabd_pool *p, slabd_ref ref, uint64_t *about)
+{
+	int err, taken;
+
+	do {
+		taken = take_receipt(p, ref, about);
+		if (taken == RECEIPT_OPPOSED)
+			err = settle(p, ref, *about);
+		else if (taken == RECEIPT_CONTESTED)
+			err = look_at_contest(p);
+		else
+			return taken;
+	} while (err == 0);
+	return err;
 }
 
 static int
 receive_by_lane(struct slabd_pool *p, slabd_ref ref, void **slot)
 {
-	uint64_t index = 0;
-	int err = take_receipt(p, ref, &index);
+	bool waits = !(p->flags & SLABD_NONBLOCK);
+	uint64_t about = 0;
+	int err = take_receipt_at_last(p, ref, &about);
 
 	if (err == RECEIPT_CONTESTED)
-		return receive_by_message(p, ref, slot);
-	if (err == RECEIPT_DOUBTFUL || err == RECEIPT_UNHELD)
-		err = ask_verdict(p, ref, index, err == RECEIPT_UNHELD);
+		return waits ? receive_by_message(p, ref, slot)
+			     : pool_error(p, -EAGAIN, "receive");
+	if (err == RECEIPT_DOUBTFUL)
+		err = ask_verdict(p, ref, about);
 	else if (err == -ESTALE)
-		err = p->flags & SLABD_NONBLOCK ? collect_receipt(p, ref)
-						: stale(p, ref);
+		err = waits ? stale(p, ref) : collect_verdict(p, ref);
 	if (err < 0)
 		return err;
 	*slot = table_address(&p->table, ref_slot(ref));
@@ -536,42 +610,6 @@ recalled_late(struct slabd_call *c, struct message *m)
 	return err;
 }
 
-/* Whether some RECALL of the pool is under way, for somebody who waits or not. */
-static bool
-is_asked_to_recall(const struct slabd_pool *p)
-{
-	const struct call_list *lists[] = {
-	    &p->session->calls, &p->session->unsent};
-	const struct slabd_call *c;
-
-	for (int i = 0; i < 2; i++)
-		TAILQ_FOREACH (c, lists[i], link)
-			if (c->type == WIRE_RECALL && c->pool == p)
-				return true;
-	return false;
-}
-
-/* Who has taken a receipt by the lane has published it by now. */
-static void
-begin_recall(struct slabd_pool *p)
-{
-	pthread_mutex_lock(&p->post.lock);
-	p->post.recallers++;
-	pthread_mutex_unlock(&p->post.lock);
-}
-
-/* What goes on without its caller is seen by the next one's end to be over. */
-static void
-end_recall(struct slabd_pool *p)
-{
-	bool asked = is_asked_to_recall(p);
-
-	pthread_mutex_lock(&p->post.lock);
-	p->post.recallers--;
-	p->post.recalling = asked;
-	pthread_mutex_unlock(&p->post.lock);
-}
-
 static int
 recall_by_message(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 {
@@ -587,9 +625,9 @@ recall_by_message(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 		return err;
 	call_put_u64(&c, ref);
 	call_put_u32(&c, n);
-	begin_recall(p);
+	set_recalling(p, true);
 	err = pool_collect(p, &c) ? c.status : pool_run(p, &c);
-	end_recall(p);
+	set_recalling(p, is_asked_to_recall(p));
 	session_leave(p->session, cancel);
 	return err;
 }
@@ -606,7 +644,7 @@ recall_by_lane(struct slabd_pool *p, slabd_ref ref, uint32_t n)
 	err = post_begin(p);
 	if (err < 0)
 		return err;
-	if (!is_recalling(p) && table_offered(&p->table, ref))
+	if (!p->post.recalling && table_offered(&p->table, ref))
 		taken = claim_take(p->claims, ref, n);
 	if (taken == 0) {
 		post_cancel(p);

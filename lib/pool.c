@@ -103,7 +103,7 @@ pool_run(struct slabd_pool *p, struct slabd_call *c)
 		c->reply(c, NULL);
 		return error_plain(c->status, "call");
 	}
-	/* A receipt that may have counted has been taken: it is asked for. */
+	/* A receipt that was taken may have counted, so that is asked later. */
 	if (call_start(p->session, kept, c->type == WIRE_HELD) < 0) {
 		c->status = call_result(kept);
 		free(kept);
@@ -124,18 +124,29 @@ same_call(const struct slabd_call *a, const struct slabd_call *b)
 		      : a->ref == b->ref);
 }
 
-bool
-pool_collect(struct slabd_pool *p, struct slabd_call *c)
+static struct slabd_call *
+find_kept(const struct slabd_pool *p, const struct slabd_call *c)
 {
 	struct slabd_call *kept;
 
 	LIST_FOREACH (kept, &p->kept, kept)
 		if (same_call(kept, c))
 			break;
+	return kept;
+}
+
+bool
+pool_collect(struct slabd_pool *p, struct slabd_call *c)
+{
+	struct slabd_call *kept = find_kept(p, c);
+
+	/* It may end by that, and one that is settled is gone then. */
+	if (kept != NULL && !kept->done && p->session->phase != SESSION_READY) {
+		call_ready(p->session, c);
+		kept = find_kept(p, c);
+	}
 	if (kept == NULL)
 		return false;
-	if (!kept->done && p->session->phase != SESSION_READY)
-		call_ready(p->session, kept); /* it may end by that */
 	if (!kept->done) {
 		c->status = pool_error(p, -EAGAIN, wire_type_name(c->type));
 		return true;

@@ -218,14 +218,6 @@ post_drop(struct slabd_pool *p, uint32_t slot)
 }
 
 void
-post_hold(struct slabd_pool *p, uint64_t ref)
-{
-	pthread_mutex_lock(&p->post.lock);
-	table_hold(&p->table, ref);
-	pthread_mutex_unlock(&p->post.lock);
-}
-
-void
 post_withdraw(struct slabd_pool *p, uint64_t ref, bool counted)
 {
 	pthread_mutex_lock(&p->post.lock);

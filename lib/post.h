@@ -31,8 +31,7 @@ struct post {
 	_Atomic uint32_t n_kept;  /* these two change under the lock */
 	_Atomic uint64_t refused; /* the next refused ref to look at */
 	bool asked;		  /* room, by a message; session's lock */
-	unsigned recallers; /* threads that ask the daemon to recall; and */
-	bool recalling;	    /* it may be asked for nobody: handoff.c */
+	bool recalling;		  /* by a message, perhaps: handoff.c */
 	int doorbell;
 };
 
@@ -51,8 +50,6 @@ void post_wake(struct slabd_pool *);
 void post_free(struct slabd_pool *, const uint64_t *refs, unsigned n);
 /* table_drop(), and a record if it was the last hold. Never waits. */
 int post_drop(struct slabd_pool *, uint32_t slot);
-/* table_hold(), of what the daemon says was received. */
-void post_hold(struct slabd_pool *, uint64_t ref);
 /*
  * Ends one hold of just this ref, if there is one: it was received, and may not
  * have counted. A record says so only where it may have. Never waits.

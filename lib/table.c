@@ -12,12 +12,6 @@
 char table_elsewhere;
 #endif
 
-static enum slot_state
-word_state(uint64_t word)
-{
-	return (enum slot_state)(word >> TABLE_STATE_SHIFT & 0xf);
-}
-
 /*
  * Division without dividing: an odd number has an inverse modulo 2^64, and an
  * exact multiple times the inverse is the quotient, while everything else
@@ -93,25 +87,36 @@ table_ref(const struct table *t, uint32_t slot)
 	return (load_relaxed(&t->words[slot]) & TABLE_NAME) | slot;
 }
 
-/* Whether the word's version comes after that of `ref`. */
+/* Whether we had the slot by a version after that of `ref`. */
 static bool
 is_newer(uint64_t word, uint64_t ref)
 {
 	uint64_t ahead = ref_version(word) - ref_version(ref);
 
-	return ref_version(word) != 0 && (ahead & REF_VERSION_MASK) != 0 &&
+	return ref_version(word) != 0 && table_state(word) != SLOT_LOST &&
+	       (ahead & REF_VERSION_MASK) != 0 &&
 	       (ahead & REF_VERSION_MASK) <= REF_VERSION_MASK / 2;
 }
 
-/*
- * Whether what the word says rules out that `ref` is ours, unless it was forged:
- * we had the slot by a newer ref, or have it by another just now.
- */
 static bool
-is_others(uint64_t word, uint64_t ref)
+opposes(uint64_t word, uint64_t ref)
 {
-	return is_newer(word, ref) || (word_state(word) == SLOT_HELD &&
+	return is_newer(word, ref) || (table_state(word) == SLOT_HELD &&
 					  ((word ^ ref) & TABLE_NAME) != 0);
+}
+
+uint64_t
+table_opposing(const struct table *t, uint64_t ref)
+{
+	uint64_t word = load_relaxed(&t->words[ref_slot(ref)]);
+
+	return opposes(word, ref) ? word : 0;
+}
+
+void
+table_forget(struct table *t, uint32_t slot, uint64_t word)
+{
+	table_swap(t, slot, &word, table_word(word, SLOT_LOST), true);
 }
 
 /* The word with one hold more of `ref`, or with the first. */
@@ -153,7 +158,7 @@ table_receive(struct table *t, uint64_t ref)
 
 	TABLE_COMES();
 	do
-		if (is_others(word, ref))
+		if (opposes(word, ref))
 			return false;
 	while (!table_swap(t, slot, &word, held_once_more(word, ref), true));
 	return true;
@@ -168,18 +173,18 @@ table_withdraw(struct table *t, uint64_t ref)
 	TABLE_LEAVES();
 	do {
 		if (((word ^ ref) & TABLE_NAME) != 0 ||
-		    word_state(word) != SLOT_HELD)
+		    table_state(word) != SLOT_HELD)
 			return false;
 		fresh = held_once_less(word);
 	} while (!table_swap(t, slot, &word, fresh, true));
-	return word_state(fresh) == SLOT_FREED;
+	return table_state(fresh) == SLOT_FREED;
 }
 
 /* Why a slot that is not held can be neither freed nor sent. */
 static int
 refusal(uint64_t word)
 {
-	return word_state(word) == SLOT_FREED ? -EALREADY : -EPERM;
+	return table_state(word) == SLOT_FREED ? -EALREADY : -EPERM;
 }
 
 int
@@ -189,19 +194,19 @@ table_drop(struct table *t, uint32_t slot, uint64_t *ref)
 
 	TABLE_LEAVES();
 	do {
-		if (word_state(word) != SLOT_HELD)
+		if (table_state(word) != SLOT_HELD)
 			return refusal(word);
 		fresh = held_once_less(word);
 	} while (!swap(t, slot, &word, fresh));
 	*ref = (word & TABLE_NAME) | slot;
-	return word_state(fresh) == SLOT_FREED ? 0 : 1;
+	return table_state(fresh) == SLOT_FREED ? 0 : 1;
 }
 
 /* 0 when the slot of this word may be given to others. */
 static int
 movable(uint64_t word)
 {
-	if (word_state(word) != SLOT_HELD)
+	if (table_state(word) != SLOT_HELD)
 		return refusal(word);
 	return ref_shared(word) ? -EBUSY : 0;
 }

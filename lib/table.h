@@ -21,9 +21,9 @@
  *
  * What a thread does to its own slot nobody else does at that time. But who
  * comes late, with a ref that may be over, can meet another thread to whom the
- * slot was just granted again: so table_receive(), table_withdraw(),
- * table_settle() and table_lose() exchange the word they looked at, in every
- * table.
+ * slot was just granted again: so table_receive(), table_forget(),
+ * table_withdraw(), table_settle() and table_lose() exchange the word they looked
+ * at, in every table.
  */
 #ifndef SLABD_TABLE_H
 #define SLABD_TABLE_H
@@ -95,6 +95,12 @@ int table_init(struct table *, void *base, uint64_t slot_size, uint32_t slots,
 void table_destroy(struct table *);
 void table_grow(struct table *, uint32_t slots);
 
+static inline enum slot_state
+table_state(uint64_t word)
+{
+	return (enum slot_state)(word >> TABLE_STATE_SHIFT & 0xf);
+}
+
 /* A ref's word in a state. */
 static inline uint64_t
 table_word(uint64_t ref, enum slot_state state)
@@ -157,8 +163,7 @@ table_is_last(const struct table *t, uint32_t slot)
 {
 	uint64_t word = load_relaxed(&t->words[slot]);
 
-	return (word >> TABLE_STATE_SHIFT & 0xf) == SLOT_HELD &&
-	       (word & TABLE_HOLDS) == 1;
+	return table_state(word) == SLOT_HELD && (word & TABLE_HOLDS) == 1;
 }
 
 /* The ref a slot was last known by; its version is 0 when there is none. */
@@ -171,8 +176,18 @@ uint64_t table_ref(const struct table *, uint32_t slot);
 void table_hold(struct table *, uint64_t ref);
 
 /*
- * The same of a `ref` that was received and may be over, or forged; false, and
- * nothing has changed: the slot was ours by a newer one, or is by another.
+ * The word that rules out that `ref` can be had, 0: none does: the slot was ours
+ * by a newer one, or is by any other. Unless it says SLOT_SENT it may be wrong,
+ * where it does not know yet that a receipt came too late, or was deceived by a
+ * forged ref.
+ */
+uint64_t table_opposing(const struct table *, uint64_t ref);
+/* It was: if the slot still has just this word, it is SLOT_LOST. */
+void table_forget(struct table *, uint32_t slot, uint64_t word);
+
+/*
+ * The same as table_hold() of a `ref` that was received, and not opposed; false,
+ * and nothing has changed: we have been granted the slot since, so it is over.
  */
 bool table_receive(struct table *, uint64_t ref);
 

@@ -1522,6 +1522,49 @@ Test(stock, a_verdict_can_wait_for_the_daemon)
 	expect_record(f, LANE_FREE, 3);
 }
 
+/* Answers one request, which must be of this type. */
+static void
+answer_one(enum wire_type type, int32_t status)
+{
+	uint8_t buf[256], out[64];
+	struct wire_header h;
+	struct wire_reader in;
+	struct wire_writer w;
+	ssize_t len = recv(daemon_end.socket, buf, sizeof(buf), MSG_DONTWAIT);
+
+	cr_assert_gt(len, 0, "nothing was asked");
+	cr_assert_eq(wire_open(&in, buf, (size_t)len, &h), 0);
+	cr_assert_eq(h.type, type);
+	h.status = status;
+	h.type |= WIRE_REPLY;
+	wire_begin(&w, out, sizeof(out), &h);
+	send(daemon_end.socket, out, w.len, MSG_NOSIGNAL);
+	cr_assert_geq(slabd_dispatch(&session), 0);
+}
+
+static bool
+is_asked(void)
+{
+	char byte;
+
+	return recv(daemon_end.socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK) > 0;
+}
+
+/* A slot sent, its ref, and one that is shared with three. */
+static slabd_ref
+hand_out(struct far *f, slabd_ref *shared)
+{
+	char *slot = f->pool.base + 3 * SLOT_SIZE;
+	slabd_ref ref;
+
+	hold(f, 3, 5, 8);
+	cr_assert_eq(slabd_send(&f->pool, slot, &ref), 0);
+	cr_assert_eq(slabd_share(&f->pool, slot + SLOT_SIZE, 3, shared), 0);
+	expect_record(f, LANE_SEND, 3);
+	expect_record(f, LANE_SHARE, 4);
+	return ref;
+}
+
 /*
  * While the daemon is asked to take back what was sent here, it alone says who
  * gets that: what a lane said then might come too late.
@@ -1529,16 +1572,11 @@ Test(stock, a_verdict_can_wait_for_the_daemon)
 Test(stock, what_is_being_recalled_goes_by_the_daemon)
 {
 	struct far *f = make(SLABD_NONBLOCK);
-	char *slot = f->pool.base + 3 * SLOT_SIZE;
 	slabd_ref ref, shared;
 	void *at;
 
 	daemon_connect(f);
-	hold(f, 3, 5, 8);
-	cr_assert_eq(slabd_send(&f->pool, slot, &ref), 0);
-	cr_assert_eq(slabd_share(&f->pool, slot + SLOT_SIZE, 3, &shared), 0);
-	expect_record(f, LANE_SEND, 3);
-	expect_record(f, LANE_SHARE, 4);
+	ref = hand_out(f, &shared);
 	cr_assert_eq(slabd_recall(&f->pool, shared), -EAGAIN, "under way");
 	cr_assert_eq(slabd_receive(&f->pool, ref, &at), -EAGAIN);
 	cr_assert_eq(slabd_recall(&f->pool, ref), -EAGAIN);
@@ -1551,31 +1589,82 @@ Test(stock, what_is_being_recalled_goes_by_the_daemon)
 	cr_assert_eq(slabd_receive(&f->pool, shared, &at), 0);
 	claim_offer(f->pool.claims, ref_make(5, false, 8), 1);
 	cr_assert_eq(slabd_receive(&f->pool, ref_make(5, false, 8), &at), 0);
+	answer_one(WIRE_RECALL, 3);
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), -EAGAIN, "one is left");
 	session.phase = SESSION_AWAY;
 }
 
-/* What is asked for nobody is over once the next one finds that it is. */
-Test(stock, a_recall_that_is_over_hinders_nobody)
+/* Who may wait asks it: by a message, which is answered in its turn. */
+Test(stock, what_is_being_recalled_is_received_by_message)
 {
-	struct far *f = make(SLABD_NONBLOCK);
-	char *slot = f->pool.base + 3 * SLOT_SIZE;
-	struct pollfd p = {.events = POLLIN};
+	struct far *f = make(0);
 	slabd_ref ref, shared;
 	void *at;
 
-	daemon_begin(f);
-	daemon_end.verdict = 2;
-	hold(f, 3, 5, 8);
-	cr_assert_eq(slabd_send(&f->pool, slot, &ref), 0);
-	cr_assert_eq(slabd_share(&f->pool, slot + SLOT_SIZE, 3, &shared), 0);
-	p.fd = slabd_fd(&session);
-	while (slabd_recall(&f->pool, shared) == -EAGAIN) {
-		cr_assert_eq(poll(&p, 1, 30000), 1);
-		cr_assert_geq(slabd_dispatch(&session), 0);
-	}
-	cr_assert_eq(slabd_receive(&f->pool, ref, &at), 0);
+	daemon_connect(f);
+	ref = hand_out(f, &shared);
+	f->pool.flags = SLABD_NONBLOCK;
+	cr_assert_eq(slabd_recall(&f->pool, shared), -EAGAIN);
+	f->pool.flags = 0;
+	daemon_end.verdict = -ESTALE;
+	pthread_create(&daemon_end.thread, NULL, answer, NULL);
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), -ESTALE);
 	daemon_stop();
-	cr_assert_eq(daemon_end.asked, 1);
+	cr_assert_eq(daemon_end.asked, 2);
+	cr_assert_eq(daemon_end.records, 0);
+	cr_assert_eq(claim_take(f->pool.claims, ref, 9), 1);
+}
+
+/* Whether or not anybody asks for its answer. */
+Test(stock, a_recall_that_is_answered_hinders_nobody)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	slabd_ref ref, shared;
+	void *at;
+
+	daemon_connect(f);
+	ref = hand_out(f, &shared);
+	cr_assert_eq(slabd_recall(&f->pool, shared), -EAGAIN);
+	answer_one(WIRE_RECALL, 3);
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), 0);
+	expect_record(f, LANE_RECEIVE, 3);
+	cr_assert_eq(slabd_recall(&f->pool, shared), 3);
+	cr_assert_not(is_asked());
+	cr_assert(LIST_EMPTY(&f->pool.kept));
+	session.phase = SESSION_AWAY;
+}
+
+/*
+ * The table can be wrong about a slot. Before it is known whether that is so
+ * nothing is taken, so that all receipts of a share are in the table.
+ */
+
+/* One that was late, of a slot that its sender has shared since. */
+Test(stock, the_table_is_settled_before_a_receipt_is_taken)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	slabd_ref shared = ref_make(5, true, 10);
+	void *at;
+
+	daemon_connect(f);
+	revoke_meanwhile(f, ref_make(5, false, 9), 0, NULL);
+	cr_assert_eq(outcome, -EAGAIN);
+	claim_offer(f->pool.claims, shared, 3);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(slabd_receive(&f->pool, shared, &at), -EAGAIN);
+	cr_assert_eq(next_record(f), 0);
+	answer_one(WIRE_HELD, 0);
+	cr_assert_eq(slabd_receive(&f->pool, shared, &at), 0);
+	expect_record(f, LANE_RECEIVE, 5);
+	answer_one(WIRE_HELD, 0);
+	cr_assert_not(is_asked(), "once");
+	free_slot(f, 5);
+	expect_record(f, LANE_FREE, 5);
+	cr_assert_eq(claim_take(f->pool.claims, shared, 9), 2);
+	cr_assert_eq(
+	    slabd_receive(&f->pool, ref_make(5, false, 9), &at), -ESTALE);
+	cr_assert(LIST_EMPTY(&f->pool.kept));
+	session.phase = SESSION_AWAY;
 }
 
 /*
@@ -1595,7 +1684,6 @@ Test(stock, a_forged_version_does_not_outlive_its_verdict)
 	cr_assert_eq(outcome, -ESTALE);
 	store_relaxed(&header(f)->eager, 0);
 	claim_offer(f->pool.claims, good, 1);
-	daemon_end.verdict = 1;
 	cr_assert_eq(slabd_receive(&f->pool, good, &at), 0);
 	free_slot(f, 5);
 	daemon_stop();
@@ -1612,33 +1700,85 @@ Test(stock, a_forged_ref_of_a_slot_one_has_changes_nothing)
 	set_limits(f, BATCH, 0);
 	hold(f, 5, 6, 9);
 	claim_offer(f->pool.claims, forged, 1);
-	daemon_end.verdict = 0;
+	daemon_end.verdict = 1;
 	cr_assert_eq(slabd_receive(&f->pool, forged, &at), -ESTALE);
 	daemon_stop();
+	cr_assert_eq(daemon_end.records, 0);
 	free_slot(f, 5);
 	record = next_record(f);
 	cr_assert_eq(record_operation(record), LANE_FREE);
 	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 9);
 }
 
-/* Without a verdict what may be held is given back, by just that ref. */
-Test(stock, what_the_table_does_not_have_is_given_back_too)
+/* The same for who must not wait: he asks for the answer. */
+Test(stock, a_forged_ref_is_found_out_by_who_asks_again)
 {
-	struct far *f = make(0);
-	uint64_t good = ref_make(5, false, 11), record;
+	struct far *f = make(SLABD_NONBLOCK);
+	uint64_t forged = ref_make(5, false, 1009);
 	void *at;
 
-	daemon_begin(f);
-	set_limits(f, BATCH, 0);
+	daemon_connect(f);
+	hold(f, 5, 6, 9);
+	claim_offer(f->pool.claims, forged, 1);
+	cr_assert_eq(slabd_receive(&f->pool, forged, &at), -EAGAIN);
+	answer_one(WIRE_HELD, 1);
+	cr_assert_eq(slabd_receive(&f->pool, forged, &at), -ESTALE);
+	cr_assert(LIST_EMPTY(&f->pool.kept));
+	free_slot(f, 5);
+	session.phase = SESSION_AWAY;
+}
+
+/* An answer that is under way says nothing of what has happened since. */
+Test(stock, what_was_had_since_is_not_forgotten)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	uint64_t good = ref_make(5, false, 8),
+		 forged = ref_make(5, false, 1009);
+	void *at;
+
+	daemon_connect(f);
 	hold(f, 5, 6, 1009);
 	claim_offer(f->pool.claims, good, 1);
-	daemon_end.verdict = -ESHUTDOWN;
-	cr_assert_eq(slabd_receive(&f->pool, good, &at), -ESHUTDOWN);
-	daemon_stop();
-	record = next_record(f);
-	cr_assert_eq(record_operation(record), LANE_FREE);
-	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 11);
+	cr_assert_eq(slabd_receive(&f->pool, good, &at), -EAGAIN);
+	cr_assert(table_withdraw(&f->pool.table, forged));
+	table_hold(&f->pool.table, ref_make(5, false, 9));
+	answer_one(WIRE_HELD, 0);
 	free_slot(f, 5);
-	record = next_record(f);
-	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 1009);
+	session.phase = SESSION_AWAY;
+}
+
+/* What was sent here is nobody's by an older ref, whatever a claim says. */
+Test(stock, what_was_sent_is_not_forgotten)
+{
+	struct far *f = make(0);
+	slabd_ref ref, shared;
+	void *at;
+
+	daemon_connect(f);
+	ref = hand_out(f, &shared);
+	claim_offer(f->pool.claims, ref_make(3, false, 8), 1);
+	cr_assert_eq(
+	    slabd_receive(&f->pool, ref_make(3, false, 8), &at), -ESTALE);
+	cr_assert_not(is_asked());
+	claim_offer(f->pool.claims, ref, 1);
+	cr_assert_eq(slabd_recall(&f->pool, ref), 1);
+	session.phase = SESSION_AWAY;
+}
+
+/* Who must not wait hears that nobody is there to ask. */
+Test(stock, what_is_recalled_of_nobody_is_not_to_be_had)
+{
+	struct far *f = make(SLABD_NONBLOCK);
+	slabd_ref ref, shared;
+	void *at;
+
+	daemon_connect(f);
+	ref = hand_out(f, &shared);
+	session.reconnect_ms = -1;
+	cr_assert_eq(slabd_recall(&f->pool, shared), -EAGAIN);
+	close(daemon_end.socket);
+	cr_assert_geq(slabd_dispatch(&session), 0);
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), -EAGAIN);
+	session.reconnect_ms = 0;
+	cr_assert_eq(slabd_receive(&f->pool, ref, &at), -ENOTCONN);
 }

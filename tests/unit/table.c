@@ -254,19 +254,31 @@ Test(table, a_lost_slot_is_lost_under_its_ref_only)
 Test(table, a_receipt_is_held_unless_it_is_over)
 {
 	struct table t = make(64, 4);
-	uint64_t last = ref_make(3, false, REF_VERSION_MASK), ref;
+	uint64_t last = ref_make(3, false, REF_VERSION_MASK), ref, word;
 
-	cr_assert(table_receive(&t, last), "never had");
-	cr_assert_not(table_receive(&t, ref_make(3, true, 1)), "held");
+	cr_assert_eq(table_opposing(&t, last), 0, "never had");
+	cr_assert(table_receive(&t, last));
+	cr_assert_eq(table_opposing(&t, last), 0, "the same");
+	cr_assert_eq(table_opposing(&t, ref_make(3, true, 1)),
+	    table_word(last, SLOT_HELD), "held");
+	cr_assert_not(table_receive(&t, ref_make(3, true, 1)));
 	cr_assert_eq(table_drop(&t, 3, &ref), 0);
-	cr_assert(table_receive(&t, ref_make(3, true, 1)), "around");
+	cr_assert_eq(table_opposing(&t, ref_make(3, true, 1)), 0, "around");
+	cr_assert(table_receive(&t, ref_make(3, true, 1)));
 	cr_assert(table_receive(&t, ref_make(3, true, 1)), "once more");
-	cr_assert_not(table_receive(&t, last), "over");
+	cr_assert_neq(table_opposing(&t, last), 0, "over");
+	cr_assert_not(table_receive(&t, last));
 	cr_assert_not(table_withdraw(&t, ref_make(3, false, 1)), "unknown");
 	cr_assert_not(table_withdraw(&t, ref_make(3, true, 1)), "one is left");
 	cr_assert(table_withdraw(&t, ref_make(3, true, 1)), "the last");
 	cr_assert_not(table_withdraw(&t, ref_make(3, true, 1)), "it was");
 	cr_assert_eq(table_drop(&t, 3, &ref), -EALREADY);
+	word = table_opposing(&t, last);
+	table_forget(&t, 3, word + 1);
+	cr_assert_eq(table_opposing(&t, last), word, "not this word");
+	table_forget(&t, 3, word);
+	cr_assert_eq(table_opposing(&t, last), 0, "it never was ours");
+	cr_assert(table_receive(&t, last));
 	table_destroy(&t);
 }
 
