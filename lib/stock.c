@@ -357,6 +357,9 @@ pop_all(struct slabd_pool *p, struct lane_magazine *m, void **v, unsigned n)
 	while (got < n && (ref = magazine_pop(m)) != 0)
 		if (table_pick(&p->table, ref, p->table.checked))
 			v[got++] = table_address(&p->table, ref_slot(ref));
+		else if (table_ref(&p->table, ref_slot(ref)) != ref)
+			/* The table has been told of a ref that was forged. */
+			post_free(p, &ref, 1);
 	return got;
 }
 

@@ -111,6 +111,9 @@ stock_pop(struct slabd_pool *p, struct lane_magazine *m)
 		return 0;
 	ref = magazine_noticed(m, &p->lane) ? 0 : magazine_pop(m);
 	if (ref == 0 || !table_pick(&p->table, ref, false)) {
+		/* What is wrong with it is looked at there. */
+		if (ref != 0)
+			magazine_push(m, ref);
 		magazine_leave(m);
 		return 0;
 	}

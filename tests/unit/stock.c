@@ -1710,6 +1710,27 @@ Test(stock, a_forged_ref_of_a_slot_one_has_changes_nothing)
 	cr_assert_eq(record >> RECORD_VERSION_SHIFT, 9);
 }
 
+/* One that lies in a magazine is the daemon's again. */
+Test(stock, a_forged_ref_of_a_slot_at_hand_gives_it_back)
+{
+	struct far *f = make(0);
+	uint64_t forged = ref_make(0, false, 1009);
+
+	grant(f, 0, 2, 1);
+	cr_assert_eq(alloc_slot(f), 0);
+	free_slot(f, 0);
+	cr_assert(table_receive(&f->pool.table, forged));
+	cr_assert_eq(alloc_slot(f), 1);
+	expect_record(f, LANE_FREE, 0);
+	table_lose(&f->pool.table, forged);
+	cr_assert_eq(next_record(f), 0);
+	/* One that was refused itself is not. */
+	free_slot(f, 1);
+	table_lose(&f->pool.table, ref_make(1, false, 1));
+	cr_assert_null(slabd_alloc(&f->pool));
+	cr_assert_eq(next_record(f), 0);
+}
+
 /* The same for who must not wait: he asks for the answer. */
 Test(stock, a_forged_ref_is_found_out_by_who_asks_again)
 {
